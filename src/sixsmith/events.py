@@ -1,0 +1,116 @@
+"""What happened, as frozen values.
+
+The core is silent: it hands events to a `Reporter`, and the faces decide what a person sees. `silent` is the default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = [
+    "CellDone",
+    "CellStarted",
+    "Event",
+    "Fetched",
+    "LayerWritten",
+    "Progress",
+    "Reporter",
+    "Resolved",
+    "Skipped",
+    "Uploaded",
+    "Warned",
+    "silent",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events; `cell` is the variant's id, or empty when the event belongs to no cell."""
+
+    cell: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellStarted(Event):
+    """Work on one variant began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Event):
+    """The packages of a cell are known; `download_size` is their sum in bytes."""
+
+    packages: int
+    download_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(Event):
+    """A file arrived and was verified; `cached` when it was in the store already. Size in bytes."""
+
+    name: str
+    size: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWritten(Event):
+    """A layer is in the store. `kind` is base, verbatim, spliced, overlay or top; size in bytes as stored."""
+
+    kind: str
+    digest: str
+    size: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CellDone(Event):
+    """The cell's image is in the store."""
+
+    digest: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded(Event):
+    """A blob or manifest reached the registry; `how` is uploaded, mounted or skipped. Size in bytes."""
+
+    digest: str
+    size: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(Event):
+    """Something was left out, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something a person should know; the work goes on."""
+
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """Bytes of one transfer so far; `total` is 0 when unknown."""
+
+    name: str
+    done: int
+    total: int
+
+
+class Reporter(Protocol):
+    """Listens to events. Called from several threads; must not raise."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+def silent(event: Event, /) -> None:
+    """The null reporter."""

@@ -1,0 +1,1 @@
+"""Values that every room shares: architectures, digests, references, compressed bytes."""

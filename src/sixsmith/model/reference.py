@@ -1,0 +1,55 @@
+"""Image references: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]` (distribution-spec; docker/distribution's grammar)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sixsmith.errors import UsageError
+from sixsmith.model.digest import Digest, parse_digest
+
+__all__ = ["Reference", "parse_reference"]
+
+_PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+_REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where an image is. `registry` is `host[:port]`, or empty when none was given."""
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.registry}/{self.repository}" if self.registry else self.repository
+        if self.tag:
+            text += f":{self.tag}"
+        return f"{text}@{self.digest}" if self.digest else text
+
+
+def parse_reference(text: str) -> Reference:
+    """`text` as a reference. The first part is a registry when it has a dot, a colon or is `localhost`.
+
+    Raises UsageError naming the part that is wrong.
+    """
+    rest, _, digest_text = text.partition("@")
+    head, slash, tail = rest.partition("/")
+    registry = ""
+    if slash and ("." in head or ":" in head or head == "localhost"):
+        registry, rest = head, tail
+    path, colon, tag = rest.rpartition(":")
+    if not colon:
+        path, tag = rest, ""
+    if registry and not _REGISTRY.match(registry):
+        raise UsageError(f"'{text}': '{registry}' is not a registry host")
+    if not _PATH.match(path):
+        raise UsageError(
+            f"'{text}': '{path}' is not a repository name", hint="lower-case letters, digits, . _ - and /"
+        )
+    if colon and not _TAG.match(tag):
+        raise UsageError(f"'{text}': '{tag}' is not a tag", hint="up to 128 of letters, digits, . _ -")
+    return Reference(registry, path, tag or None, parse_digest(digest_text) if digest_text else None)
