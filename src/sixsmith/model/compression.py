@@ -54,11 +54,7 @@ def gunzip(data: Bytes, *, what: str, limit: int = MAX_INFLATED) -> Bytes:
         except deflate.DeflateError:
             out = None
         # libdeflate stops after the first member without saying so: the trailer tells whether that was all
-        if (
-            out is not None
-            and len(out) == claimed
-            and deflate.crc32(out) == int.from_bytes(view[-8:-4], "little")
-        ):
+        if out is not None and len(out) == claimed and deflate.crc32(out) == int.from_bytes(view[-8:-4], "little"):
             return out
     return b"".join(member for _, member in split_members(view, what=what, limit=limit))
 

@@ -47,9 +47,7 @@ def parse_reference(text: str) -> Reference:
     if registry and not _REGISTRY.match(registry):
         raise UsageError(f"'{text}': '{registry}' is not a registry host")
     if not _PATH.match(path):
-        raise UsageError(
-            f"'{text}': '{path}' is not a repository name", hint="lower-case letters, digits, . _ - and /"
-        )
+        raise UsageError(f"'{text}': '{path}' is not a repository name", hint="lower-case letters, digits, . _ - and /")
     if colon and not _TAG.match(tag):
         raise UsageError(f"'{text}': '{tag}' is not a tag", hint="up to 128 of letters, digits, . _ -")
     return Reference(registry, path, tag or None, parse_digest(digest_text) if digest_text else None)

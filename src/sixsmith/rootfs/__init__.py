@@ -1,0 +1,1 @@
+"""Root file systems as values: tar entries, the ordered tree, accounts, installing packages."""
