@@ -1,0 +1,363 @@
+"""Tar entries, read and written by hand.
+
+`tarfile` costs 43 µs an entry and normalises what must stay byte-exact; this reader and writer know the four dialects that
+Alpine, s6-overlay and image layers use (ustar, pax, GNU long names, base-256 numbers) and cost a few microseconds.
+Sources: POSIX.1-2008 pax interchange format; GNU tar manual, "Basic Tar Format"; image-spec `layer.md`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from sixsmith.errors import FormatError
+from sixsmith.model.compression import Bytes
+
+__all__ = ["BLOCK", "END_OF_ARCHIVE", "Kind", "TarEntry", "iter_tar", "padding", "parse_tar", "tar_header"]
+
+BLOCK = 512
+END_OF_ARCHIVE = bytes(2 * BLOCK)
+
+Kind = Literal["file", "directory", "symlink", "hardlink", "char", "block", "fifo"]
+
+MAX_ENTRIES = 2_000_000
+MAX_PATH = 4096
+"""PATH_MAX of Linux; longer names cannot be unpacked anywhere."""
+_MAX_PAX = 1 << 20
+
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
+_KINDS: dict[bytes, Kind] = {
+    b"0": "file",
+    b"\0": "file",
+    b"7": "file",
+    b"1": "hardlink",
+    b"2": "symlink",
+    b"3": "char",
+    b"4": "block",
+    b"5": "directory",
+    b"6": "fifo",
+}
+_TYPES: dict[str, bytes] = {
+    "file": b"0",
+    "hardlink": b"1",
+    "symlink": b"2",
+    "char": b"3",
+    "block": b"4",
+    "directory": b"5",
+    "fifo": b"6",
+}
+
+
+class TarEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One member of a tar archive.
+
+    `path` has no trailing slash; in layers (`parse_tar(strip=True)`) also no leading `./` or `/`, and the root is `""`.
+    Names are text with surrogate escapes for bytes that are not UTF-8. `offset` is where the member's content starts in
+    the archive, `start` where its first header does (pax records included), both in bytes. `checksum` is the SHA-1 of
+    the content (of the target text for links) as abuild records it. `target` is a symlink's text, a hard link's path.
+    """
+
+    path: str
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int = 0
+    target: str = ""
+    uname: str = ""
+    gname: str = ""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    checksum: bytes | None = None
+    device: tuple[int, int] = (0, 0)
+    start: int = 0
+    offset: int = 0
+
+
+def padding(size: int) -> bytes:
+    """The zero bytes that fill up the last block of a member of `size` bytes."""
+    return bytes(-size % BLOCK)
+
+
+def parse_tar(data: Bytes, *, what: str, strip: bool = False) -> list[TarEntry]:
+    """All members of an archive that lies in memory; see `iter_tar`."""
+    return list(iter_tar(data, what=what, strip=strip))
+
+
+def iter_tar(data: Bytes, *, what: str, strip: bool = False) -> Iterator[TarEntry]:
+    """The members of a tar archive in order.
+
+    `strip` removes a leading `./` or `/` from names, as image layers and root file systems have them. An archive may
+    end without its end blocks (control segments do). Raises FormatError naming `what` and the member for damaged
+    headers, truncation, `..` in a path, empty names, and absurd numbers.
+    """
+    view = memoryview(data)
+    end = len(view)
+    position = start = count = 0
+    pax: dict[str, bytes] = {}
+    long_name = long_link = None
+    while position + BLOCK <= end:
+        block = bytes(view[position : position + BLOCK])
+        (
+            name,
+            mode,
+            uid,
+            gid,
+            size_field,
+            mtime,
+            total,
+            type_flag,
+            link,
+            magic,
+            _,
+            uname,
+            gname,
+            major,
+            minor,
+            prefix,
+        ) = _HEADER.unpack(block)
+        if not name[0] and not block.strip(b"\0"):
+            position += BLOCK
+            continue  # zero blocks end an archive; concatenated ones (several gzip members) go on after them
+        _check_header_sum(block, total, what, position)
+        size = _number(size_field, what, "size")
+        body = position + BLOCK
+        if type_flag in b"xgLK":
+            if size > _MAX_PAX or body + size > end:
+                raise FormatError(f"{what}: extended header at {position} is truncated or absurdly large")
+            content = bytes(view[body : body + size])
+            if type_flag == b"x":
+                pax = _parse_pax(content, what)
+            elif type_flag == b"L":
+                long_name = content.rstrip(b"\0")
+            elif type_flag == b"K":
+                long_link = content.rstrip(b"\0")
+            position = body + size + (-size % BLOCK)
+            continue
+        kind = _KINDS.get(type_flag)
+        if kind is None:
+            raise FormatError(f"{what}: member of unknown type {type_flag!r} at {position}")
+        raw = name.rstrip(b"\0") if b"\0" not in name.rstrip(b"\0") else name.split(b"\0", 1)[0]
+        if magic[:5] == b"ustar" and magic[5:6] == b"\0" and prefix[0]:
+            raw = prefix.split(b"\0", 1)[0] + b"/" + raw
+        raw = pax.get("path", long_name if long_name is not None else raw)
+        raw_link = pax.get("linkpath", long_link if long_link is not None else link.split(b"\0", 1)[0])
+        if "size" in pax:
+            size = _decimal(pax["size"], what, "size")
+        if kind != "file":
+            size = 0 if kind != "hardlink" or not size else size
+        if body + size > end:
+            raise FormatError(f"{what}: truncated in '{_text(raw)}'")
+        path = _path(raw, what, strip)
+        target = ""
+        if kind == "symlink":
+            target = _text(raw_link)
+        elif kind == "hardlink":
+            target = _path(raw_link, what, strip)
+        count += 1
+        if count > MAX_ENTRIES:
+            raise FormatError(f"{what}: more than {MAX_ENTRIES} members")
+        if kind == "file" and raw.endswith(b"/"):
+            kind = "directory"  # pre-POSIX archives mark directories by the slash alone
+        xattrs: tuple[tuple[str, bytes], ...] = ()
+        checksum = None
+        if pax:
+            xattrs = tuple(sorted((key[13:], value) for key, value in pax.items() if key.startswith("SCHILY.xattr.")))
+            checksum = _checksum(pax, what)
+        yield TarEntry(
+            path=path,
+            kind=kind,
+            mode=_number(mode, what, "mode") & 0o7777,
+            uid=_decimal(pax["uid"], what, "uid") if "uid" in pax else _number(uid, what, "uid"),
+            gid=_decimal(pax["gid"], what, "gid") if "gid" in pax else _number(gid, what, "gid"),
+            mtime=_seconds(pax["mtime"], what) if "mtime" in pax else _number(mtime, what, "mtime"),
+            size=size if kind == "file" else 0,
+            target=target,
+            uname=_text(pax["uname"] if "uname" in pax else uname.split(b"\0", 1)[0]),
+            gname=_text(pax["gname"] if "gname" in pax else gname.split(b"\0", 1)[0]),
+            xattrs=xattrs,
+            checksum=checksum,
+            device=(_number(major, what, "device"), _number(minor, what, "device"))
+            if kind in ("char", "block")
+            else (0, 0),
+            start=start,
+            offset=body,
+        )
+        position = body + size + (-size % BLOCK)
+        start = position
+        pax, long_name, long_link = {}, None, None
+    if view[position:].tobytes().strip(b"\0"):
+        raise FormatError(f"{what}: truncated tar header at {position}")
+    if pax or long_name or long_link:
+        raise FormatError(f"{what}: ends after an extended header")
+
+
+def tar_header(entry: TarEntry) -> bytes:
+    """The header block of a member, preceded by pax records for what ustar cannot hold. A pure function of the entry.
+
+    Owner names are left empty: in an image only the numbers count. Content and `padding` follow separately.
+    """
+    pax: list[tuple[str, bytes]] = []
+    name = entry.path.encode("utf-8", "surrogateescape")
+    if entry.kind == "directory":
+        name += b"/"
+    link = entry.target.encode("utf-8", "surrogateescape")
+    prefix = b""
+    if len(name) > 100 or not name.isascii():
+        cut = name.rfind(b"/", 0, 156) if name.isascii() else -1
+        if cut > 0 and 0 < len(name) - cut - 1 <= 100 and cut <= 155:
+            prefix, name = name[:cut], name[cut + 1 :]
+        else:
+            pax.append(("path", name))
+            name = name[:100]
+    if len(link) > 100 or not link.isascii():
+        pax.append(("linkpath", link))
+        link = link[:100]
+    fields = [("uid", entry.uid, 8), ("gid", entry.gid, 8), ("size", entry.size, 12), ("mtime", entry.mtime, 12)]
+    octal = {}
+    for field, value, width in fields:
+        if 0 <= value < 8 ** (width - 1):
+            octal[field] = b"%0*o\0" % (width - 1, value)
+        else:
+            pax.append((field, b"%d" % value))
+            octal[field] = b"0" * (width - 1) + b"\0"
+    pax += [(f"SCHILY.xattr.{key}", value) for key, value in entry.xattrs]
+    header = _HEADER.pack(
+        name,
+        b"%07o\0" % entry.mode,
+        octal["uid"],
+        octal["gid"],
+        octal["size"],
+        octal["mtime"],
+        b" " * 8,
+        _TYPES[entry.kind],
+        link,
+        b"ustar\0",
+        b"00",
+        b"",
+        b"",
+        b"%07o\0" % entry.device[0],
+        b"%07o\0" % entry.device[1],
+        prefix,
+    )
+    header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    return _pax_header(pax) + header if pax else header
+
+
+def _pax_header(records: list[tuple[str, bytes]]) -> bytes:
+    content = b"".join(_pax_record(key.encode("utf-8", "surrogateescape"), value) for key, value in sorted(records))
+    carrier = TarEntry(path="PaxHeaders/x", kind="file", mode=0o644, uid=0, gid=0, mtime=0, size=len(content))
+    header = tar_header(carrier)
+    header = header[:156] + b"x" + header[157:]
+    header = header[:148] + b" " * 8 + header[156:]
+    header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    return header + content + padding(len(content))
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return b"%d" % length + rest
+
+
+def _parse_pax(content: bytes, what: str) -> dict[str, bytes]:
+    records: dict[str, bytes] = {}
+    position = 0
+    while position < len(content):
+        space = content.find(b" ", position, position + 20)
+        if space < 0 or not content[position:space].isdigit():
+            if not content[position:].strip(b"\0"):
+                break
+            raise FormatError(f"{what}: damaged pax header")
+        stop = position + int(content[position:space])
+        if stop <= space or stop > len(content) or content[stop - 1 : stop] != b"\n":
+            raise FormatError(f"{what}: damaged pax header")
+        key, equals, value = content[space + 1 : stop - 1].partition(b"=")
+        if not equals:
+            raise FormatError(f"{what}: damaged pax header")
+        records[key.decode("utf-8", "surrogateescape")] = value
+        position = stop
+    return records
+
+
+def _check_header_sum(block: bytes, field: bytes, what: str, position: int) -> None:
+    digits = field.split(b"\0", 1)[0].strip()
+    try:
+        expected = int(digits, 8)
+    except ValueError:
+        raise FormatError(f"{what}: damaged tar header at {position}") from None
+    if sum(block) - sum(block[148:156]) + 256 != expected:
+        raise FormatError(f"{what}: damaged tar header at {position} (checksum)")
+
+
+def _number(field: bytes, what: str, name: str) -> int:
+    if field[0] & 0x80:
+        value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+        if field[0] & 0x40:
+            raise FormatError(f"{what}: negative {name} in a tar header")
+        if value >= 1 << 62:
+            raise FormatError(f"{what}: absurd {name} in a tar header")
+        return value
+    digits = field.split(b"\0", 1)[0].strip()
+    if not digits:
+        return 0
+    if digits.translate(None, b"01234567"):
+        raise FormatError(f"{what}: damaged {name} in a tar header")
+    return int(digits, 8)
+
+
+def _decimal(value: bytes, what: str, name: str) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise FormatError(f"{what}: damaged {name} in a pax header")
+    return int(value)
+
+
+def _seconds(value: bytes, what: str) -> int:
+    whole = value.partition(b".")[0]
+    if not whole.lstrip(b"-").isdigit() or len(whole) > 18:
+        raise FormatError(f"{what}: damaged mtime in a pax header")
+    return max(0, int(whole))
+
+
+def _checksum(pax: dict[str, bytes], what: str) -> bytes | None:
+    text = pax.get("APK-TOOLS.checksum.SHA1")
+    if text is None:
+        return None
+    try:
+        checksum = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        checksum = b""
+    if len(checksum) != 20:
+        raise FormatError(f"{what}: damaged APK-TOOLS.checksum.SHA1 in a pax header")
+    return checksum
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _path(raw: bytes, what: str, strip: bool) -> str:
+    path = _text(raw.rstrip(b"/"))
+    if strip:
+        path = path.lstrip("/")
+        while path.startswith("./"):
+            path = path[2:].lstrip("/")
+        if path == ".":
+            return ""
+        if not path:
+            return ""
+    elif not path:
+        raise FormatError(f"{what}: member without a name")
+    if "//" in path or "/./" in path or path.endswith("/."):
+        head = "/" if path.startswith("/") else ""
+        path = head + "/".join(part for part in path.split("/") if part not in ("", "."))
+    if "\0" in path or len(path) > MAX_PATH:
+        raise FormatError(f"{what}: member with an impossible name {path[:80]!r}")
+    if ".." in path and strip and ".." in path.split("/"):
+        raise FormatError(f"{what}: '{path}' climbs out of the root")
+    return path

@@ -1,0 +1,302 @@
+"""The file tree of an image, as a value in memory.
+
+A tree maps paths to nodes and knows where each node comes from (`origin`), but holds no file contents of its own: a node
+points at the member of the verified archive that has its bytes. So an image of any size costs a few hundred bytes a file,
+and the layer writer can hand Alpine's own bytes on untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from sixsmith.errors import FormatError
+from sixsmith.model.compression import Bytes
+from sixsmith.model.digest import Digest
+from sixsmith.rootfs.tar import Kind, TarEntry
+
+__all__ = ["BASE", "OVERLAY", "TOP", "Content", "Inline", "Member", "Node", "Source", "Tree", "node_from_entry"]
+
+BASE = "base"
+"""Origin of nodes that came with the base (a minirootfs, a parent image)."""
+OVERLAY = "overlay"
+"""Origin of nodes that the s6-overlay tarballs brought."""
+TOP = "top"
+"""Origin of nodes that were made here: the apk database, accounts, files, services, what install scripts did."""
+
+
+class Source(Protocol):
+    """A verified archive that nodes take their bytes from."""
+
+    @property
+    def digest(self) -> Digest:
+        """Digest of the archive as it is stored (compressed)."""
+        ...
+
+    def inflate(self) -> Bytes:
+        """The whole uncompressed tar. Implementations keep a bounded cache; callers do not hold on to it."""
+        ...
+
+
+class Inline(msgspec.Struct, frozen=True):
+    """File content that was made here."""
+
+    data: bytes
+
+    def read(self) -> bytes:
+        return self.data
+
+
+class Member(msgspec.Struct, frozen=True):
+    """File content that is `size` bytes at `offset` of a source's uncompressed tar."""
+
+    source: Source
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        return bytes(memoryview(self.source.inflate())[self.offset : self.offset + self.size])
+
+
+Content = Inline | Member
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One path of the tree. Fields as in `TarEntry`; owners are numbers that hold in this image.
+
+    `origin` is BASE, OVERLAY, TOP, or `apk:NAME` for a package's file. `link_group` of hard-linked files: each node's
+    `target` is the path of the first one ("" in the first itself, whose kind is file).
+    """
+
+    path: str
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int
+    target: str
+    xattrs: tuple[tuple[str, bytes], ...]
+    checksum: bytes | None
+    device: tuple[int, int]
+    origin: str
+    content: Content | None
+
+    def entry(self) -> TarEntry:
+        """The tar entry that unpacks to this node."""
+        return TarEntry(
+            path=self.path,
+            kind=self.kind,
+            mode=self.mode,
+            uid=self.uid,
+            gid=self.gid,
+            mtime=self.mtime,
+            size=self.size,
+            target=self.target,
+            xattrs=self.xattrs,
+            device=self.device,
+        )
+
+
+def node_from_entry(entry: TarEntry, *, origin: str, source: Source | None) -> Node:
+    """The node of an archive's entry, owned by the numbers that the archive has."""
+    content = Member(source, entry.offset, entry.size) if source is not None and entry.kind == "file" else None
+    return Node(
+        entry.path,
+        entry.kind,
+        entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.mtime,
+        entry.size,
+        entry.target,
+        entry.xattrs,
+        entry.checksum,
+        entry.device,
+        origin,
+        content,
+    )
+
+
+class Tree:
+    """An ordered file tree; `epoch` (seconds) is the mtime of whatever is made here."""
+
+    def __init__(self, nodes: Iterable[Node] = (), *, epoch: int = 0) -> None:
+        self.nodes: dict[str, Node] = {node.path: node for node in nodes}
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __contains__(self, path: str) -> bool:
+        return path.strip("/") in self.nodes
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def copy(self) -> Tree:
+        """A tree of its own with the same nodes."""
+        twin = Tree(epoch=self.epoch)
+        twin.nodes = dict(self.nodes)
+        return twin
+
+    def get(self, path: str) -> Node | None:
+        """The node at exactly this path, links not followed."""
+        return self.nodes.get(path.strip("/"))
+
+    def put(self, node: Node) -> None:
+        """Sets the node at its path. Whatever was there is gone, with everything below it if it was a directory."""
+        old = self.nodes.get(node.path)
+        if old is not None and old.kind == "directory" and node.kind != "directory":
+            self.remove(node.path)
+        self.nodes[node.path] = node
+
+    def remove(self, path: str) -> None:
+        """Removes a path and all below it; nothing happens when it is not there."""
+        path = path.strip("/")
+        old = self.nodes.pop(path, None)
+        if old is not None and old.kind == "directory":
+            below = path + "/"
+            for gone in [other for other in self.nodes if other.startswith(below)]:
+                del self.nodes[gone]
+
+    def children(self, path: str) -> list[Node]:
+        """The nodes directly in a directory, in tree order."""
+        below = path.strip("/") + "/" if path.strip("/") else ""
+        start = len(below)
+        return [
+            node for other, node in self.nodes.items() if other and other.startswith(below) and "/" not in other[start:]
+        ]
+
+    def resolve(self, path: str) -> str:
+        """`path` with every symlink on the way followed inside the root; the end need not exist.
+
+        Raises FormatError after 40 links, as the kernel does.
+        """
+        todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            node = self.nodes.get("/".join([*done, part]))
+            if node is None or node.kind != "symlink":
+                done.append(part)
+                continue
+            links += 1
+            if links > 40:
+                raise FormatError(f"/{path}: too many levels of symbolic links")
+            if node.target.startswith("/"):
+                done = []
+            todo += [piece for piece in node.target.split("/") if piece not in ("", ".")][::-1]
+        return "/".join(done)
+
+    def find(self, path: str) -> Node | None:
+        """The node that `path` leads to, symlinks and hard links followed; None when there is none."""
+        node = self.nodes.get(self.resolve(path))
+        if node is not None and node.kind == "hardlink":
+            node = self.nodes.get(node.target)
+        return node
+
+    def read(self, path: str) -> bytes | None:
+        """The content of the regular file that `path` leads to, or None when there is none."""
+        node = self.find(path)
+        if node is None or node.kind != "file":
+            return None
+        return node.content.read() if node.content is not None else b""
+
+    def write(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        origin: str = TOP,
+        keep: bool = True,
+    ) -> Node:
+        """Writes a regular file through symlinks, making its directories. With `keep`, mode and owner of an existing file stay."""
+        real = self.resolve(path)
+        old = self.nodes.get(real)
+        if old is not None and old.kind == "hardlink":
+            old = self.nodes.get(old.target)
+        usable = old if keep and old is not None and old.kind == "file" else None
+        self.make_directories(real.rpartition("/")[0], origin=origin)
+        node = Node(
+            real,
+            "file",
+            mode if mode is not None else usable.mode if usable else 0o644,
+            uid if uid is not None else usable.uid if usable else 0,
+            gid if gid is not None else usable.gid if usable else 0,
+            self.epoch,
+            len(data),
+            "",
+            usable.xattrs if usable else (),
+            None,
+            (0, 0),
+            origin,
+            Inline(data),
+        )
+        self.put(node)
+        return node
+
+    def make_directory(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0, origin: str = TOP) -> Node:
+        """Makes one directory (parents too, 0755 root) or gives an existing one this mode and owner."""
+        real = self.resolve(path)
+        self.make_directories(real.rpartition("/")[0], origin=origin)
+        old = self.nodes.get(real)
+        if old is not None and old.kind == "directory":
+            node = msgspec.structs.replace(old, mode=mode, uid=uid, gid=gid, origin=origin)
+        else:
+            node = Node(real, "directory", mode, uid, gid, self.epoch, 0, "", (), None, (0, 0), origin, None)
+        self.put(node)
+        return node
+
+    def make_directories(self, path: str, *, origin: str = TOP) -> None:
+        """Makes a directory and its parents where they are missing, 0755 root; raises FormatError when a file is in the way."""
+        real = self.resolve(path)
+        if not real or (real in self.nodes and self.nodes[real].kind == "directory"):
+            return
+        parts = real.split("/")
+        for length in range(1, len(parts) + 1):
+            part = "/".join(parts[:length])
+            old = self.nodes.get(part)
+            if old is None:
+                self.nodes[part] = Node(
+                    part, "directory", 0o755, 0, 0, self.epoch, 0, "", (), None, (0, 0), origin, None
+                )
+            elif old.kind != "directory":
+                raise FormatError(f"/{part} is a {old.kind} where a directory is needed for /{path}")
+
+    def make_symlink(self, path: str, target: str, *, origin: str = TOP) -> Node:
+        """Makes a symbolic link (parents too), replacing a file or link at that very path."""
+        directory, _, name = path.strip("/").rpartition("/")
+        real_directory = self.resolve(directory)
+        self.make_directories(real_directory, origin=origin)
+        real = f"{real_directory}/{name}" if real_directory else name
+        node = Node(real, "symlink", 0o777, 0, 0, self.epoch, 0, target, (), None, (0, 0), origin, None)
+        self.put(node)
+        return node
+
+    def change(self, path: str, *, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> Node:
+        """Changes mode or owner of what is at exactly this path; the node becomes one that was made here.
+
+        As the kernel does, changing the owner of a regular file clears suid and sgid unless `mode` is given.
+        Raises KeyError when there is nothing.
+        """
+        old = self.nodes[path.strip("/")]
+        if mode is None:
+            mode = old.mode
+            if (uid is not None or gid is not None) and old.kind == "file":
+                mode &= 0o1777
+        node = msgspec.structs.replace(
+            old, mode=mode, uid=old.uid if uid is None else uid, gid=old.gid if gid is None else gid, origin=TOP
+        )
+        self.nodes[node.path] = node
+        return node
