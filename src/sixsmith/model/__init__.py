@@ -1,1 +1,1 @@
-"""Values that every room shares: architectures, digests, references, compressed bytes."""
+"""Values that every room shares: architectures, digests, references, compressed bytes, tar entries."""

@@ -15,7 +15,7 @@ import msgspec
 from sixsmith.errors import FormatError
 from sixsmith.model.compression import Bytes
 from sixsmith.model.digest import Digest
-from sixsmith.rootfs.tar import Kind, TarEntry
+from sixsmith.model.tar import Kind, TarEntry
 
 __all__ = ["BASE", "OVERLAY", "TOP", "Content", "Inline", "Member", "Node", "Source", "Tree", "node_from_entry"]
 
