@@ -1,0 +1,1 @@
+"""Alpine packages: versions, dependencies, indexes, package files, the installed database."""
