@@ -1,0 +1,1 @@
+"""The edges that touch disk and network: store, mirrors, package repositories, registries."""
