@@ -1,0 +1,212 @@
+"""The lexing and quoting of execline, as `up` and `down` files of oneshots are read.
+
+An execline script is one command line spread over any number of lines: white space separates words, `#` at the start of
+a word begins a comment, double quotes and backslashes protect, and a word that is exactly `{` or `}` opens or closes a
+block. There are no statements, no `;`, no `&&` and no variables at this level.
+
+The corners that surprise, all kept as execline 2.9 has them: every byte from 1 to 32 is white space (so CRLF is
+harmless); a NUL byte ends the script; `\\` protects even a newline outside quotes, and removes it inside; `"\\0x41"`,
+`"\\0101"` and `"\\65"` are numbers, taken modulo 256; a `{` that ends the script is a syntax error, a `}` there is not.
+Source: execline documentation, "The execlineb program" and "execlineb's syntax"; `src/libexecline/PARSING.txt`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sixsmith.errors import FormatError, Place
+
+__all__ = ["Block", "Node", "Word", "iter_words", "parse_execline", "quote_word"]
+
+_BLANK = re.compile(rb"(?:[\x01-\x20]+|#[^\n\0]*)*")
+"""What may stand between two words. A comment ends at the newline, which is blank itself."""
+_BARE = re.compile(rb'[^\x00-\x20"\\]+')
+_QUOTED = re.compile(rb'[^\x00"\\]+')
+_ESCAPE = re.compile(rb"\\(?:0x([0-9A-Fa-f]{1,2})|0([0-7]{1,3})|([1-9][0-9]{0,2})|([^\x000-9]))", re.DOTALL)
+_CONTROL = {97: 7, 98: 8, 116: 9, 110: 10, 118: 11, 102: 12, 114: 13}
+"""`\\a \\b \\t \\n \\v \\f \\r` inside double quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word after unquoting. `quoted` tells whether any part of it was protected; places are 1-based, in bytes."""
+
+    text: bytes
+    line: int
+    column: int
+    quoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The words between `{` and `}`; the place is that of `{`."""
+
+    words: tuple[Node, ...]
+    line: int
+    column: int
+
+
+Node = Word | Block
+
+
+class _Scanner:
+    """A position in a script that knows its line."""
+
+    def __init__(self, content: bytes, file: str) -> None:
+        end = content.find(b"\0")
+        self.content = content if end < 0 else content[:end]
+        self.file = file
+        self.at = 0
+        self.line = 1
+        self.line_start = 0
+        self.counted = 0
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset; offsets must be asked in rising order."""
+        newlines = self.content.count(b"\n", self.counted, offset)
+        if newlines:
+            self.line += newlines
+            self.line_start = self.content.rfind(b"\n", self.counted, offset) + 1
+        self.counted = max(self.counted, offset)
+        return self.line, offset - self.line_start + 1
+
+    def wrong(self, where: tuple[int, int], message: str, hint: str) -> FormatError:
+        return FormatError(message, place=Place(self.file, *where), hint=hint)
+
+    def blank_at(self, offset: int) -> bool:
+        return offset < len(self.content) and self.content[offset] <= 32
+
+    def word(self) -> Word:
+        """The word at the current position, which is not blank and not a lone brace."""
+        content = self.content
+        where = self.place(self.at)
+        start = self.at
+        pieces: list[bytes] = []
+        quoted = False
+        while self.at < len(content) and content[self.at] > 32:
+            char = content[self.at]
+            if char == 0x22:
+                quoted = True
+                self.quotation(pieces)
+            elif char == 0x5C:
+                quoted = True
+                if self.at + 1 >= len(content):
+                    raise self.wrong(self.place(self.at), "a backslash ends the script", "remove it, or double it")
+                pieces.append(content[self.at + 1 : self.at + 2])
+                self.at += 2
+            else:
+                run = _BARE.match(content, self.at)
+                assert run is not None
+                pieces.append(run.group())
+                self.at = run.end()
+        assert self.at > start
+        return Word(b"".join(pieces), *where, quoted)
+
+    def quotation(self, pieces: list[bytes]) -> None:
+        """Reads from an opening quote to behind the closing one."""
+        content = self.content
+        opening = self.place(self.at)
+        self.at += 1
+        while True:
+            run = _QUOTED.match(content, self.at)
+            if run is not None:
+                pieces.append(run.group())
+                self.at = run.end()
+            if self.at >= len(content) or content[self.at :] == b"\\":
+                raise self.wrong(
+                    opening, "a double quote is never closed", 'add the closing ", or write \\" for a plain one'
+                )
+            if content[self.at] == 0x22:
+                self.at += 1
+                return
+            escape = _ESCAPE.match(content, self.at)
+            if escape is None:
+                raise self.wrong(
+                    self.place(self.at),
+                    "`\\0` inside double quotes wants octal digits or `x` and hexadecimal digits",
+                    "write `\\\\0` for a backslash and a zero",
+                )
+            self.at = escape.end()
+            pieces.append(_unescaped(escape))
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    hexadecimal, octal, decimal, char = escape.groups()
+    if hexadecimal:
+        return bytes([int(hexadecimal, 16)])
+    if octal:
+        return bytes([int(octal, 8) & 255])
+    if decimal:
+        return bytes([int(decimal) & 255])
+    assert char is not None
+    if char == b"\n":
+        return b""
+    return bytes([_CONTROL.get(char[0], char[0])])
+
+
+def parse_execline(content: bytes, file: str = "") -> tuple[Node, ...]:
+    """The words and blocks of a script, in order; `file` is what errors call it.
+
+    Raises FormatError, with line and column, exactly where execline's own parser gives up. Blocks may nest to any depth.
+    """
+    scanner = _Scanner(content, file)
+    content = scanner.content
+    words: list[Node] = []
+    open_blocks: list[tuple[tuple[int, int], list[Node]]] = []
+    while True:
+        blank = _BLANK.match(content, scanner.at)
+        assert blank is not None
+        scanner.at = blank.end()
+        if scanner.at >= len(content):
+            break
+        char = content[scanner.at]
+        after = scanner.at + 1
+        if char == 0x7B and after == len(content):
+            raise scanner.wrong(
+                scanner.place(scanner.at), "the script ends in `{`", "close the block, or quote the brace"
+            )
+        if char == 0x7B and scanner.blank_at(after):
+            open_blocks.append((scanner.place(scanner.at), words))
+            words = []
+            scanner.at = after
+        elif char == 0x7D and (after == len(content) or scanner.blank_at(after)):
+            where = scanner.place(scanner.at)
+            if not open_blocks:
+                raise scanner.wrong(
+                    where, "unmatched `}`", "a block opens with `{` and white space around it: `if { test } command`"
+                )
+            opening, outer = open_blocks.pop()
+            outer.append(Block(tuple(words), *opening))
+            words = outer
+            scanner.at = after
+        else:
+            words.append(scanner.word())
+    if open_blocks:
+        raise scanner.wrong(
+            open_blocks[-1][0],
+            "unmatched `{`",
+            "close the block with ` }`, a word of its own with white space around it",
+        )
+    return tuple(words)
+
+
+def iter_words(nodes: tuple[Node, ...]) -> Iterator[Word]:
+    """Every word in order, those inside blocks included."""
+    todo: list[Node] = list(reversed(nodes))
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Word):
+            yield node
+        else:
+            todo.extend(reversed(node.words))
+
+
+def quote_word(text: bytes) -> bytes:
+    """`text` as a word that `parse_execline` reads back as it is. Raises ValueError for a NUL byte."""
+    if b"\0" in text:
+        raise ValueError("a NUL byte cannot stand in an argument")
+    if text not in (b"", b"{", b"}") and not text.startswith(b"#") and _BARE.fullmatch(text):
+        return text
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
