@@ -1,0 +1,1 @@
+"""The shipped test world: packages, mirrors, registries and faults, made on the spot."""
