@@ -36,7 +36,7 @@ _RENDERED = {
     _FUZZY | _EQUAL | _GREATER: ">~",
 }
 _PARTS = re.compile(r"(!?)([^<>=~]*)(?:([<>=~]+)(.*))?", re.DOTALL)
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f!@<>=~]+")
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f!@<>=~][^\s\x00-\x1f\x7f@<>=~]*")
 _PIN = re.compile(r"[^\s\x00-\x1f\x7f@<>=~]+")
 
 

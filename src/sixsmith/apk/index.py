@@ -1,0 +1,390 @@
+"""APKINDEX: thousands of records of which a request visits a few dozen.
+
+The text is cut at blank lines and nothing more until someone asks. The first question about a name builds one table
+(who is called so, who provides it, who has it in `install_if`) with a few byte searches for each record; a record
+itself is parsed when it is visited. The same record text, with file entries after it, is a package's entry in the
+installed database.
+
+Field letters (apk-tools 2.14): `C` checksum, `P` name, `V` version, `A` arch, `S` size of the package file, `I` size
+installed, `T` description, `U` url, `L` license, `o` origin, `m` maintainer, `t` build time (Unix), `c` commit,
+`k` provider priority, `D` depends, `p` provides, `i` install_if.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from sixsmith.apk.dependency import Dependency
+from sixsmith.apk.version import VersionKey, is_valid_version, version_key
+from sixsmith.errors import FormatError
+
+__all__ = ["PackageIndex", "PackageRecord"]
+
+_MAX_RECORD = 1 << 20  # bytes; the largest real one is near 60 KB
+_MAX_NUMBER_DIGITS = 15
+_MAX_PRIORITY = 65535
+_CHECKSUM = re.compile(r"Q[12][A-Za-z0-9+/]{20,60}={0,2}")
+_ODD_IN_NAME = re.compile(r"[\s\x00-\x1f\x7f/!<>=~@\\]")
+_ODD_IN_WORD = re.compile(r"[\s\x00-\x1f\x7f/\\]")
+_PLAIN_OFFER = re.compile(r"([^\s\x00-\x1f\x7f!@<>=~][^\s\x00-\x1f\x7f@<>=~]*)(?:=([^<>=~]+))?")
+_WORD_BYTES = re.compile(rb"[^ \n<>=~]+")
+
+
+class PackageRecord:
+    """What an index (or an installed database) says of one package; immutable, fields are read when asked for.
+
+    `depends`, `provides` and `install_if` are tuples of texts as in the record; `dependencies`, `offered` and
+    `triggered_by` are the same, parsed. Sizes are bytes, `build_time` is Unix time or None, `pin` is the tag (without
+    `@`) under which an installed package stands. Reading a malformed field raises `FormatError` naming the record.
+    """
+
+    __slots__ = (
+        "_dependencies",
+        "_offered",
+        "_triggers",
+        "arch",
+        "build_time",
+        "checksum",
+        "commit",
+        "depends",
+        "description",
+        "install_if",
+        "installed_size",
+        "license",
+        "maintainer",
+        "name",
+        "origin",
+        "pin",
+        "provider_priority",
+        "provides",
+        "size",
+        "url",
+        "version",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        *,
+        checksum: str = "",
+        arch: str = "",
+        size: int = 0,
+        installed_size: int = 0,
+        description: str = "",
+        url: str = "",
+        license: str = "",
+        origin: str = "",
+        maintainer: str = "",
+        build_time: int | None = None,
+        commit: str = "",
+        provider_priority: int = 0,
+        depends: Iterable[str] = (),
+        provides: Iterable[str] = (),
+        install_if: Iterable[str] = (),
+        pin: str = "",
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.checksum = checksum
+        self.arch = arch
+        self.size = size
+        self.installed_size = installed_size
+        self.description = description
+        self.url = url
+        self.license = license
+        self.origin = origin
+        self.maintainer = maintainer
+        self.build_time = build_time
+        self.commit = commit
+        self.provider_priority = provider_priority
+        self.depends = tuple(depends)
+        self.provides = tuple(provides)
+        self.install_if = tuple(install_if)
+        self.pin = pin
+        self._dependencies: tuple[Dependency, ...] | None = None
+        self._offered: tuple[tuple[str, VersionKey | None], ...] | None = None
+        self._triggers: tuple[Dependency, ...] | None = None
+
+    @classmethod
+    def parse(cls, text: bytes | str) -> PackageRecord:
+        """Read one record: `X:value` lines. File entries of an installed database (from the first `F:` on) are skipped.
+
+        Raises `FormatError` for a missing, repeated, empty or absurd field.
+        """
+        if isinstance(text, bytes):
+            if len(text) > _MAX_RECORD and b"\nF:" not in text[:_MAX_RECORD]:
+                raise FormatError(f"an index record of {len(text)} bytes is too large")
+            text = text.decode("utf-8", "surrogateescape")
+        return _parse_record(text)
+
+    @property
+    def filename(self) -> str:
+        """The package file's name in its repository."""
+        return f"{self.name}-{self.version}.apk"
+
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """`depends`, parsed."""
+        found = self._dependencies
+        if found is None:
+            found = self._dependencies = self._parsed(self.depends, "depends")
+        return found
+
+    @property
+    def triggered_by(self) -> tuple[Dependency, ...]:
+        """`install_if`, parsed."""
+        found = self._triggers
+        if found is None:
+            found = self._triggers = self._parsed(self.install_if, "install_if")
+        return found
+
+    @property
+    def offered(self) -> tuple[tuple[str, VersionKey | None], ...]:
+        """`provides`, parsed: each name with the key of its version, None where it has none."""
+        found = self._offered
+        if found is None:
+            offered: list[tuple[str, VersionKey | None]] = []
+            for word in self.provides:
+                plain = _PLAIN_OFFER.fullmatch(word)
+                if plain is None or (plain[2] is not None and not is_valid_version(plain[2])):
+                    entry = self._parsed((word,), "provides")[0]
+                    offered.append((entry.name, entry.version_key))
+                else:
+                    offered.append((plain[1], None if plain[2] is None else version_key(plain[2])))
+            found = self._offered = tuple(offered)
+        return found
+
+    @property
+    def version_key(self) -> VersionKey:
+        """The tuple by which the version is ordered."""
+        return version_key(self.version)
+
+    def _parsed(self, words: tuple[str, ...], field: str) -> tuple[Dependency, ...]:
+        try:
+            return tuple([Dependency.parse(word) for word in words])
+        except FormatError as error:
+            raise FormatError(f"{self.name}-{self.version}: {field}: {error.message}", hint=error.hint) from None
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.version}"
+
+    def __repr__(self) -> str:
+        return f"PackageRecord({str(self)!r})"
+
+
+def _parse_record(text: str) -> PackageRecord:
+    fields: dict[str, str] = {}
+    for line in text.split("\n"):
+        letter = line[:2]
+        if letter == "F:":
+            break
+        if len(letter) != 2 or letter[1] != ":":
+            if line.strip():
+                raise FormatError(f"{_called(fields)}: '{line[:60]}' is not a field")
+            continue
+        if letter in fields:
+            raise FormatError(f"{_called(fields)}: field '{letter[0]}' stands twice")
+        fields[letter] = line[2:]
+    for letter, what in (("P:", "name"), ("V:", "version"), ("C:", "checksum")):
+        if not fields.get(letter):
+            raise FormatError(f"{_called(fields)}: it has no {what}")
+    name, version, checksum = fields["P:"], fields["V:"], fields["C:"]
+    if _ODD_IN_NAME.search(name) or name.startswith((".", "-")) or len(name) > 255:
+        raise FormatError(f"{name!r} is not a package name")
+    if _ODD_IN_WORD.search(version) or len(version) > 255:
+        raise FormatError(f"{name}: {version!r} is not a version")
+    if not _CHECKSUM.fullmatch(checksum):
+        raise FormatError(f"{name}-{version}: {checksum!r} is not a checksum")
+    arch = fields.get("A:", "")
+    if _ODD_IN_WORD.search(arch):
+        raise FormatError(f"{name}-{version}: {arch!r} is not an architecture")
+    priority = _number(fields, "k:") or 0
+    if priority > _MAX_PRIORITY:
+        raise FormatError(f"{name}-{version}: provider priority {priority} is out of range")
+    get = fields.get
+    return PackageRecord(
+        name,
+        version,
+        checksum=checksum,
+        arch=arch,
+        size=_number(fields, "S:") or 0,
+        installed_size=_number(fields, "I:") or 0,
+        description=get("T:", ""),
+        url=get("U:", ""),
+        license=get("L:", ""),
+        origin=get("o:", ""),
+        maintainer=get("m:", ""),
+        build_time=_number(fields, "t:"),
+        commit=get("c:", ""),
+        provider_priority=priority,
+        depends=get("D:", "").split(),
+        provides=get("p:", "").split(),
+        install_if=get("i:", "").split(),
+        pin=get("s:", "").lstrip("@"),
+    )
+
+
+def _number(fields: dict[str, str], letter: str) -> int | None:
+    text = fields.get(letter)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > _MAX_NUMBER_DIGITS:
+        raise FormatError(f"{_called(fields)}: field '{letter[0]}' is {text[:40]!r}, not a sensible number")
+    return int(text)
+
+
+def _called(fields: dict[str, str]) -> str:
+    """How an error names the record."""
+    name, version = fields.get("P:"), fields.get("V:")
+    if name:
+        return f"{name}-{version}" if version else name
+    return "an index record"
+
+
+class PackageIndex(Sequence[PackageRecord]):
+    """The packages of one repository and architecture, in file order."""
+
+    def __init__(self, texts: list[bytes]) -> None:
+        self._texts = texts
+        self._records: dict[int, PackageRecord] = {}
+        self._named: dict[bytes, list[int]] | None = None
+        self._provided: dict[bytes, list[int]] = {}
+        self._awaited: dict[bytes, list[int]] = {}
+
+    @classmethod
+    def parse(cls, apkindex_text: bytes) -> PackageIndex:
+        """The index in the bytes of an APKINDEX file. Takes no signature; verify before.
+
+        Cuts at blank lines only: a malformed record raises `FormatError` when it is visited (`validate()` visits all).
+        """
+        text = apkindex_text
+        if b"\r" in text and b"\r\n" in text:
+            raise FormatError("the index has Windows line ends")
+        texts = [record for record in text.split(b"\n\n") if record and not record.isspace()]
+        if texts and texts[0].startswith(b"\n"):
+            texts[0] = texts[0].lstrip(b"\n")
+        return cls(texts)
+
+    @classmethod
+    def of(cls, records: Iterable[PackageRecord]) -> PackageIndex:
+        """An index of records that exist already (an installed database, a test)."""
+        index = cls([])
+        for position, record in enumerate(records):
+            index._texts.append(_names_of(record))
+            index._records[position] = record
+        return index
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, position: int) -> PackageRecord:  # type: ignore[override]  # slices are of no use here
+        record = self._records.get(position)
+        if record is None:
+            record = self._records[position] = PackageRecord.parse(self._texts[position])
+        return record
+
+    def __iter__(self) -> Iterator[PackageRecord]:
+        return (self[position] for position in range(len(self)))
+
+    def validate(self) -> None:
+        """Visit every record and every list in it. Raises `FormatError` for the first malformed one."""
+        for record in self:
+            record.dependencies, record.offered, record.triggered_by  # noqa: B018  # reading them checks them
+
+    def named(self, name: str) -> list[int]:
+        """Positions of the packages called `name`."""
+        return self._tables().get(name.encode("utf-8", "surrogateescape"), [])
+
+    def find(self, name: str) -> list[PackageRecord]:
+        """The packages called `name`, in file order."""
+        return [self[position] for position in self.named(name)]
+
+    def providing(self, name: str) -> list[int]:
+        """Positions of the packages that are called `name` or provide it, in file order; each once."""
+        key = name.encode("utf-8", "surrogateescape")
+        called = self._tables().get(key)
+        provided = self._provided.get(key)
+        if not provided:
+            return called or []
+        if not called:
+            return provided
+        return sorted({*called, *provided})
+
+    def awaiting(self, name: str) -> list[int]:
+        """Positions of the packages that have `name` in `install_if`, in file order."""
+        self._tables()
+        return self._awaited.get(name.encode("utf-8", "surrogateescape"), [])
+
+    def names(self) -> Iterator[str]:
+        """Every package name, for hints."""
+        return (name.decode("utf-8", "surrogateescape") for name in self._tables())
+
+    def provided_names(self) -> Iterator[str]:
+        """Every provided name, for hints."""
+        self._tables()
+        return (name.decode("utf-8", "surrogateescape") for name in self._provided)
+
+    def mention(self, name: str) -> tuple[int, int] | None:
+        """Where `name` is written first as a package, a dependency or a provided name: record and byte."""
+        key = re.compile(rb"(?:^|[:!\s])" + re.escape(name.encode("utf-8", "surrogateescape")) + rb"(?=[\s<>=~@]|$)")
+        for position, text in enumerate(self._texts):
+            offset = 0
+            for line in text.split(b"\n"):
+                if line[:2] in _NAMING and (match := key.search(line, 1)):
+                    return position, offset + match.start()
+                offset += len(line) + 1
+        return None
+
+    def _tables(self) -> dict[bytes, list[int]]:
+        if self._named is not None:
+            return self._named
+        named: dict[bytes, list[int]] = {}
+        provided = self._provided
+        awaited = self._awaited
+        for position, text in enumerate(self._texts):
+            start = text.find(b"P:") if text.startswith(b"P:") else text.find(b"\nP:") + 1
+            if start or text.startswith(b"P:"):
+                end = text.find(b"\n", start)
+                name = text[start + 2 : end if end > 0 else None]
+                if name in named:
+                    named[name].append(position)
+                else:
+                    named[name] = [position]
+            start = text.find(b"\np:")
+            if start >= 0:
+                end = text.find(b"\n", start + 3)
+                _list_words(provided, text[start + 3 : end if end > 0 else None], position)
+            start = text.find(b"\ni:")
+            if start >= 0:
+                end = text.find(b"\n", start + 3)
+                _list_words(awaited, text[start + 3 : end if end > 0 else None], position)
+        self._named = named
+        return named
+
+
+_NAMING = (b"P:", b"D:", b"p:", b"i:")
+
+
+def _list_words(table: dict[bytes, list[int]], line: bytes, position: int) -> None:
+    for word in line.split():
+        cut = word.find(b"=")
+        if cut >= 0:
+            word = word[:cut]
+        if b"<" in word or b">" in word or b"~" in word or b"@" in word or word[:1] == b"!":
+            plain = _WORD_BYTES.match(word.lstrip(b"!").partition(b"@")[0])
+            word = plain.group() if plain else b""
+        found = table.get(word)
+        if found is None:
+            table[word] = [position]
+        elif found[-1] != position:
+            found.append(position)
+
+
+def _names_of(record: PackageRecord) -> bytes:
+    lines = [f"P:{record.name}"]
+    for letter, words in (("D", record.depends), ("p", record.provides), ("i", record.install_if)):
+        if words:
+            lines.append(f"{letter}:{' '.join(words)}")
+    return "\n".join(lines).encode("utf-8", "surrogateescape")

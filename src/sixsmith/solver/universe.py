@@ -1,0 +1,421 @@
+"""Names, packages, and who provides what: the part of the world that one request can see.
+
+Nothing is read before it is asked for. A `Name` finds its providers when it is first mentioned, a `Package` parses its
+record's lists when it is first considered; a request over 20,000 records touches some hundred of them.
+
+Two orders matter, because apk's choices and its install order follow them:
+
+- providers of a name stand in the order in which apk meets them: installed packages, then the repositories in their
+  order, each in file order; a package that comes again (same checksum) only gains a repository;
+- names that depend on one name stand in the order of apk's table of names: by hash bucket, and in one bucket the name
+  met last stands first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sixsmith.apk.dependency import Dependency
+from sixsmith.apk.index import PackageIndex, PackageRecord
+from sixsmith.apk.version import VersionKey
+
+__all__ = ["Name", "Package", "Provider", "SolverRepository", "Universe", "bucket_of"]
+
+_BUCKETS = 20000  # apk's table of names
+_SEED = 5381
+
+
+@dataclass(frozen=True, slots=True)
+class SolverRepository:
+    """One index as the solver sees it. `pin` is the tag without `@`; None or "" for a repository that serves everyone."""
+
+    index: PackageIndex
+    name: str = ""
+    pin: str | None = None
+
+
+class Package:
+    """One package file, wherever it is available, and what the solver thinks of it."""
+
+    __slots__ = (
+        "_name",
+        "_needs",
+        "_offers",
+        "_triggers",
+        "allowed_pins",
+        "available",
+        "broken",
+        "conflicts",
+        "depth",
+        "flags",
+        "handed_flags",
+        "in_change",
+        "installed",
+        "installed_pin",
+        "marked",
+        "merged",
+        "pin_ok",
+        "pin_preferred",
+        "priority",
+        "record",
+        "repositories",
+        "seen",
+        "selectable",
+        "trace",
+        "trigger_failed",
+        "triggered",
+        "universe",
+        "used",
+        "version",
+    )
+
+    def __init__(self, universe: Universe, record: PackageRecord) -> None:
+        self.universe = universe
+        self.record = record
+        self.version = record.version_key
+        self.priority = record.provider_priority
+        self.repositories = 0  # a bit for each repository that has it; the first is bit 1
+        self.installed = False
+        self.installed_pin = 0
+        self._name: Name | None = None
+        self._needs: tuple[tuple[Name, Dependency], ...] | None = None
+        self._triggers: tuple[tuple[Name, Dependency], ...] | None = None
+        self._offers: tuple[tuple[Name, VersionKey | None], ...] | None = None
+        # what choosing writes
+        self.seen = False
+        self.selectable = False
+        self.available = False
+        self.pin_ok = False
+        self.pin_preferred = False
+        self.allowed_pins = 0
+        self.conflicts = 0
+        self.triggered = False
+        self.trigger_failed = False
+        self.merged = False
+        self.used = False
+        self.flags = 0
+        self.handed_flags = 0
+        self.depth = 0
+        # what the transaction and the complaint write
+        self.broken = False
+        self.in_change = False
+        self.marked = False
+        self.trace = 0
+
+    @property
+    def name(self) -> Name:
+        """The package's own name."""
+        found = self._name
+        if found is None:
+            found = self._name = self.universe.name(self.record.name)
+        return found
+
+    @property
+    def needs(self) -> tuple[tuple[Name, Dependency], ...]:
+        """`depends`, with their names."""
+        found = self._needs
+        if found is None:
+            name = self.universe.name
+            found = self._needs = tuple([(name(entry.name), entry) for entry in self.record.dependencies])
+        return found
+
+    @property
+    def triggers(self) -> tuple[tuple[Name, Dependency], ...]:
+        """`install_if`, with their names."""
+        found = self._triggers
+        if found is None:
+            name = self.universe.name
+            found = self._triggers = tuple([(name(entry.name), entry) for entry in self.record.triggered_by])
+        return found
+
+    @property
+    def offers(self) -> tuple[tuple[Name, VersionKey | None], ...]:
+        """`provides`, with their names; the version is None for an unversioned one."""
+        found = self._offers
+        if found is None:
+            name = self.universe.name
+            found = self._offers = tuple([(name(text), key) for text, key in self.record.offered])
+        return found
+
+    @property
+    def reach(self) -> int:
+        """The repositories that count for pins: those that have it, and those of its pin when installed."""
+        if self.installed:
+            return self.repositories | self.universe.pins[self.installed_pin][1]
+        return self.repositories
+
+    def __repr__(self) -> str:
+        return f"<{self.record}>"
+
+
+Provider = tuple[Package, VersionKey | None]
+
+
+class Name:
+    """One name that can be asked for, and what the solver knows of it."""
+
+    __slots__ = (
+        "_awaited_by",
+        "change_done",
+        "chosen",
+        "chosen_version",
+        "depth",
+        "has_options",
+        "has_virtual",
+        "installed",
+        "installed_name",
+        "locked",
+        "merge_needs",
+        "merge_offers",
+        "needed_by",
+        "providers",
+        "queued",
+        "rank",
+        "recheck_needs",
+        "recheck_triggers",
+        "requested",
+        "requirers",
+        "seen",
+        "settled_above",
+        "state",
+        "text",
+        "ticket",
+        "triggered",
+        "universe",
+        "untriggerable",
+    )
+
+    def __init__(self, universe: Universe, text: str) -> None:
+        self.universe = universe
+        self.text = text
+        self.providers: list[Provider] = []
+        self._awaited_by: tuple[Name, ...] | None = None
+        self.needed_by: list[Name] = []  # filled by Universe.link
+        self.rank = 0
+        self.requested = False
+        # what choosing writes
+        self.seen = False
+        self.requirers = 0
+        self.locked = False
+        self.chosen: Package | None = None
+        self.chosen_version: VersionKey | None = None
+        self.recheck_needs = False
+        self.recheck_triggers = False
+        self.triggered = False
+        self.untriggerable = False
+        self.has_options = False
+        self.settled_above = False
+        self.depth = 0
+        self.merge_needs = 0
+        self.merge_offers = 0
+        self.has_virtual = False
+        self.queued = False
+        self.ticket = 0
+        # what the transaction and the complaint write
+        self.installed: Package | None = None
+        self.installed_name: Name | None = None
+        self.change_done = False
+        self.state = 0
+
+    @property
+    def awaited_by(self) -> tuple[Name, ...]:
+        """Names of packages (and of what they provide) that have this name in `install_if`, in apk's order."""
+        found = self._awaited_by
+        if found is None:
+            found = self._awaited_by = self.universe.names_awaiting(self.text)
+        return found
+
+    def satisfies(self, wanted: Dependency) -> bool:
+        """Whether what was chosen for this name fulfils `wanted`."""
+        chosen = self.chosen
+        if chosen is None:
+            return wanted.conflict
+        return wanted.accepts_key(self.chosen_version, chosen.record.checksum)
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
+
+
+class Universe:
+    """Everything that one request can see."""
+
+    def __init__(
+        self,
+        repositories: Sequence[SolverRepository],
+        installed: Sequence[PackageRecord] = (),
+        *,
+        pins: Iterable[str] = (),
+        earlier_names: Iterable[str] = (),
+    ) -> None:
+        self.names: dict[str, Name] = {}
+        self.repositories: list[SolverRepository] = []
+        self.pins: list[tuple[str, int]] = [("", 0)]
+        """The tags in the order in which apk meets them, each with the mask of its repositories; the first is none."""
+        self._pin_numbers = {"": 0}
+        self._packages: dict[str, Package] = {}
+        self._earlier = {name: number for number, name in enumerate(earlier_names)}
+        for pin in pins:
+            self.pin_number(pin)
+        self.installed_index = PackageIndex.of(installed)
+        self.installed: list[Package] = []
+        for record in installed:
+            package = self._package(record, 0)
+            package.installed = True
+            package.installed_pin = self.pin_number(record.pin)
+            self.installed.append(package)
+        self._add_repositories(repositories)
+        self._sources: list[tuple[PackageIndex, int]] = [(self.installed_index, 0)] if installed else []
+        self._sources += [(repository.index, 2 << number) for number, repository in enumerate(self.repositories)]
+
+    def _add_repositories(self, repositories: Sequence[SolverRepository]) -> None:
+        known: dict[str, int] = {}
+        for repository in repositories:
+            number = known.get(repository.name) if repository.name else None
+            if number is None:  # a repository that is listed again only serves one pin more
+                number = len(self.repositories)
+                self.repositories.append(repository)
+                if repository.name:
+                    known[repository.name] = number
+            pin = self.pin_number(repository.pin or "")
+            text, mask = self.pins[pin]
+            self.pins[pin] = (text, mask | 2 << number)
+
+    def pin_number(self, pin: str) -> int:
+        """The number of a tag; a new one if it was not met before."""
+        number = self._pin_numbers.get(pin)
+        if number is None:
+            number = self._pin_numbers[pin] = len(self.pins)
+            self.pins.append((pin, 0))
+        return number
+
+    def served(self, pins: int) -> int:
+        """The mask of the repositories that serve a set of tags."""
+        if pins == 1:
+            return self.pins[0][1]
+        mask = 0
+        for number, (_, repositories) in enumerate(self.pins):
+            if pins >> number & 1:
+                mask |= repositories
+        return mask
+
+    def pin_of(self, package: Package) -> int:
+        """The number of the tag under which the package is chosen: the first that it may have and that serves it."""
+        reach = package.reach
+        for number, (_, repositories) in enumerate(self.pins):
+            if package.allowed_pins >> number & 1 and repositories & reach:
+                return number
+        return 0
+
+    def repository_of(self, package: Package) -> SolverRepository | None:
+        """The first repository that has the package."""
+        mask = package.repositories
+        if not mask:
+            return None
+        return self.repositories[(mask & -mask).bit_length() - 2]
+
+    def name(self, text: str) -> Name:
+        """The name, with its providers."""
+        found = self.names.get(text)
+        if found is not None:
+            return found
+        found = self.names[text] = Name(self, text)
+        providers = found.providers
+        met: set[str] = set()
+        own = others = 0
+        for index, bit in self._sources:
+            for position in index.providing(text):
+                record = index[position]
+                package = self._package(record, bit)
+                if record.checksum in met:
+                    continue
+                met.add(record.checksum)
+                record = package.record
+                before = len(providers)
+                if record.name == text:
+                    providers.append((package, package.version))
+                for offered, key in record.offered:
+                    if offered == text:
+                        providers.append((package, key))
+                if record.name == text:
+                    own += len(providers) - before
+                else:
+                    others += len(providers) - before
+        found.rank = 0 if not others else 1 if own else 2
+        return found
+
+    def _package(self, record: PackageRecord, bit: int) -> Package:
+        package = self._packages.get(record.checksum)
+        if package is None:
+            package = self._packages[record.checksum] = Package(self, record)
+        package.repositories |= bit
+        return package
+
+    def names_awaiting(self, text: str) -> tuple[Name, ...]:
+        """Names whose providers have `text` in `install_if`, in apk's order."""
+        texts: set[str] = set()
+        for index, _ in self._sources:
+            for position in index.awaiting(text):
+                record = index[position]
+                texts.add(record.name)
+                texts.update(offered for offered, _ in record.offered)
+        return tuple(self.in_table_order([self.name(found) for found in texts]))
+
+    def is_awaited(self, text: str) -> bool:
+        """Whether any package has `text` in `install_if`."""
+        return any(index.awaiting(text) for index, _ in self._sources)
+
+    def link(self, names: Iterable[Name]) -> None:
+        """Fill `needed_by` of everything that the providers of `names` depend on."""
+        for name in self.in_table_order(list(names)):
+            for package, _ in name.providers:
+                for needed, _ in package.needs:
+                    needed_by = needed.needed_by
+                    if not needed_by or needed_by[-1] is not name:
+                        needed_by.append(name)
+
+    def in_table_order(self, names: list[Name]) -> list[Name]:
+        """Names as apk's table of names lists them."""
+        if len(names) < 2:
+            return names
+        buckets: dict[int, list[Name]] = {}
+        for name in names:
+            buckets.setdefault(bucket_of(name.text), []).append(name)
+        ordered: list[Name] = []
+        for bucket in sorted(buckets):
+            together = buckets[bucket]
+            if len(together) > 1:
+                together.sort(key=lambda name: self._first_mention(name.text), reverse=True)
+            ordered += together
+        return ordered
+
+    def _first_mention(self, text: str) -> tuple[int, int, int]:
+        if text in self._earlier:
+            return -1, self._earlier[text], 0
+        for number, (index, _) in enumerate(self._sources):
+            place = index.mention(text)
+            if place is not None:
+                return number, *place
+        return len(self._sources), 0, 0
+
+
+def bucket_of(text: str) -> int:
+    """The bucket of a name in apk's table: MurmurHash3 (32 bits, seed 5381) modulo 20,000."""
+    data = text.encode("utf-8", "surrogateescape")
+    length = len(data)
+    state = _SEED
+    whole = length & ~3
+    for at in range(0, whole, 4):
+        block = int.from_bytes(data[at : at + 4], "little") * 0xCC9E2D51 & 0xFFFFFFFF
+        block = (block << 15 | block >> 17) * 0x1B873593 & 0xFFFFFFFF
+        state ^= block
+        state = (state << 13 | state >> 19) & 0xFFFFFFFF
+        state = state * 5 + 0xE6546B64 & 0xFFFFFFFF
+    if whole < length:
+        block = int.from_bytes(data[whole:], "little") * 0xCC9E2D51 & 0xFFFFFFFF
+        block = (block << 15 | block >> 17) * 0x1B873593 & 0xFFFFFFFF
+        state ^= block
+    state ^= length
+    state = (state ^ state >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    state = (state ^ state >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return (state ^ state >> 16) % _BUCKETS
