@@ -160,6 +160,8 @@ class Variant:
     lint_ignore: tuple[Mapping[str, str], ...] = ()
     checks: tuple[Mapping[str, object], ...] = ()
     budget: Mapping[str, str] = field(default_factory=dict)
+    alpine_point: str | None = None
+    """The point release (`3.20.3`) that the file names, or None for the newest one."""
     place: Place | None = None
 
     def __hash__(self) -> int:
