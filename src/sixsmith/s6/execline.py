@@ -5,23 +5,24 @@ a word begins a comment, double quotes and backslashes protect, and a word that 
 block. There are no statements, no `;`, no `&&` and no variables at this level.
 
 The corners that surprise, all kept as execline 2.9 has them: every byte from 1 to 32 is white space (so CRLF is
-harmless); a NUL byte ends the script; `\\` protects even a newline outside quotes, and removes it inside; `"\\0x41"`,
-`"\\0101"` and `"\\65"` are numbers, taken modulo 256; a `{` that ends the script is a syntax error, a `}` there is not.
-Source: execline documentation, "The execlineb program" and "execlineb's syntax"; `src/libexecline/PARSING.txt`.
+harmless); a NUL byte ends the script; a backslash before a newline joins lines between words, keeps the newline inside a
+word and drops it inside quotes; `"\\0x41"`, `"\\0101"` and `"\\65"` are numbers from 1 to 255, and a script that ends
+right behind such a number needs no closing quote; a `{` that ends the script is a syntax error, a `}` there is not.
+Source: execline documentation, "execlineb's syntax"; `src/libexecline/PARSING.txt`; behaviour of 2.9.4 and 2.9.7.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sixsmith.errors import FormatError, Place
 
 __all__ = ["Block", "Node", "Word", "iter_words", "parse_execline", "quote_word"]
 
-_BLANK = re.compile(rb"(?:[\x01-\x20]+|#[^\n\0]*)*")
-"""What may stand between two words. A comment ends at the newline, which is blank itself."""
+_BLANK = re.compile(rb"(?:[\x01-\x20]+|\\\n|\\\Z|#[^\n\0]*)*")
+"""What may stand between two words: blanks, joined lines, comments (which end before the newline), a last backslash."""
 _BARE = re.compile(rb'[^\x00-\x20"\\]+')
 _QUOTED = re.compile(rb'[^\x00"\\]+')
 _ESCAPE = re.compile(rb"\\(?:0x([0-9A-Fa-f]{1,2})|0([0-7]{1,3})|([1-9][0-9]{0,2})|([^\x000-9]))", re.DOTALL)
@@ -75,8 +76,22 @@ class _Scanner:
     def wrong(self, where: tuple[int, int], message: str, hint: str) -> FormatError:
         return FormatError(message, place=Place(self.file, *where), hint=hint)
 
-    def blank_at(self, offset: int) -> bool:
-        return offset < len(self.content) and self.content[offset] <= 32
+    def skip_blank(self) -> None:
+        blank = _BLANK.match(self.content, self.at)
+        assert blank is not None
+        self.at = blank.end()
+
+    def lone_brace(self) -> bytes:
+        """`{` or `}` when the next word is just that; a brace and a joined line where that follows; b"" otherwise."""
+        brace = self.content[self.at : self.at + 1]
+        if brace not in (b"{", b"}"):
+            return b""
+        after = self.content[self.at + 1 : self.at + 3]
+        if not after and brace == b"{":
+            raise self.wrong(self.place(self.at), "the script ends in `{`", "close the block, or quote the brace")
+        if not after or after[0] <= 32:
+            return brace
+        return brace + after if after in (b"\\", b"\\\n") else b""
 
     def word(self) -> Word:
         """The word at the current position, which is not blank and not a lone brace."""
@@ -109,11 +124,15 @@ class _Scanner:
         content = self.content
         opening = self.place(self.at)
         self.at += 1
+        ended_in_number = False
         while True:
             run = _QUOTED.match(content, self.at)
             if run is not None:
                 pieces.append(run.group())
                 self.at = run.end()
+                ended_in_number = False
+            if self.at >= len(content) and ended_in_number:
+                return
             if self.at >= len(content) or content[self.at :] == b"\\":
                 raise self.wrong(
                     opening, "a double quote is never closed", 'add the closing ", or write \\" for a plain one'
@@ -128,22 +147,25 @@ class _Scanner:
                     "`\\0` inside double quotes wants octal digits or `x` and hexadecimal digits",
                     "write `\\\\0` for a backslash and a zero",
                 )
+            piece = _unescaped(escape)
+            if piece is None:
+                raise self.wrong(
+                    self.place(self.at),
+                    f"`{escape.group().decode()}` is not a byte between 1 and 255",
+                    "up to three digits after the backslash belong to the number; an argument cannot hold a NUL byte",
+                )
             self.at = escape.end()
-            pieces.append(_unescaped(escape))
+            ended_in_number = escape.group(4) is None
+            pieces.append(piece)
 
 
-def _unescaped(escape: re.Match[bytes]) -> bytes:
+def _unescaped(escape: re.Match[bytes]) -> bytes | None:
+    """The bytes that an escape stands for, or None for a number that no byte of an argument can have."""
     hexadecimal, octal, decimal, char = escape.groups()
-    if hexadecimal:
-        return bytes([int(hexadecimal, 16)])
-    if octal:
-        return bytes([int(octal, 8) & 255])
-    if decimal:
-        return bytes([int(decimal) & 255])
-    assert char is not None
-    if char == b"\n":
-        return b""
-    return bytes([_CONTROL.get(char[0], char[0])])
+    if char is not None:
+        return b"" if char == b"\n" else bytes([_CONTROL.get(char[0], char[0])])
+    number = int(hexadecimal or octal or decimal, 16 if hexadecimal else 8 if octal else 10)
+    return bytes([number]) if 0 < number < 256 else None
 
 
 def parse_execline(content: bytes, file: str = "") -> tuple[Node, ...]:
@@ -155,34 +177,34 @@ def parse_execline(content: bytes, file: str = "") -> tuple[Node, ...]:
     content = scanner.content
     words: list[Node] = []
     open_blocks: list[tuple[tuple[int, int], list[Node]]] = []
+    loose = b""  # a brace in front of a joined line: not a block, but the start of the next word
     while True:
-        blank = _BLANK.match(content, scanner.at)
-        assert blank is not None
-        scanner.at = blank.end()
+        scanner.skip_blank()
         if scanner.at >= len(content):
             break
-        char = content[scanner.at]
-        after = scanner.at + 1
-        if char == 0x7B and after == len(content):
-            raise scanner.wrong(
-                scanner.place(scanner.at), "the script ends in `{`", "close the block, or quote the brace"
-            )
-        if char == 0x7B and scanner.blank_at(after):
+        brace = scanner.lone_brace()
+        if brace == b"{":
             open_blocks.append((scanner.place(scanner.at), words))
             words = []
-            scanner.at = after
-        elif char == 0x7D and (after == len(content) or scanner.blank_at(after)):
-            where = scanner.place(scanner.at)
+            scanner.at += 1
+        elif brace == b"}":
             if not open_blocks:
                 raise scanner.wrong(
-                    where, "unmatched `}`", "a block opens with `{` and white space around it: `if { test } command`"
+                    scanner.place(scanner.at),
+                    "unmatched `}`",
+                    "a block opens with `{` and white space around it: `if { test } command`",
                 )
             opening, outer = open_blocks.pop()
             outer.append(Block(tuple(words), *opening))
             words = outer
-            scanner.at = after
+            scanner.at += 1
+        elif brace:
+            loose += brace[:1]
+            scanner.at += len(brace)
         else:
-            words.append(scanner.word())
+            word = scanner.word()
+            words.append(replace(word, text=loose + word.text, quoted=True) if loose else word)
+            loose = b""
     if open_blocks:
         raise scanner.wrong(
             open_blocks[-1][0],
