@@ -87,12 +87,13 @@ def parse_tar(data: Bytes, *, what: str, strip: bool = False) -> list[TarEntry]:
     return list(iter_tar(data, what=what, strip=strip))
 
 
-def iter_tar(data: Bytes, *, what: str, strip: bool = False) -> Iterator[TarEntry]:
+def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) -> Iterator[TarEntry]:
     """The members of a tar archive in order.
 
-    `strip` removes a leading `./` or `/` from names, as image layers and root file systems have them. An archive may
-    end without its end blocks (control segments do). Raises FormatError naming `what` and the member for damaged
-    headers, truncation, `..` in a path, empty names, and absurd numbers.
+    `strip` removes a leading `./` or `/` from names, as image layers and root file systems have them, and refuses `..`.
+    `raw` leaves names as they stand (but for a directory's slash), for callers with rules of their own. An archive may
+    end without its end blocks (control segments do). Raises FormatError naming `what` and the member for damaged headers,
+    truncation, empty names, and absurd numbers.
     """
     view = memoryview(data)
     end = len(view)
@@ -140,27 +141,27 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False) -> Iterator[TarEntr
         kind = _KINDS.get(type_flag)
         if kind is None:
             raise FormatError(f"{what}: member of unknown type {type_flag!r} at {position}")
-        raw = name.rstrip(b"\0") if b"\0" not in name.rstrip(b"\0") else name.split(b"\0", 1)[0]
+        name_bytes = name.rstrip(b"\0") if b"\0" not in name.rstrip(b"\0") else name.split(b"\0", 1)[0]
         if magic[:5] == b"ustar" and magic[5:6] == b"\0" and prefix[0]:
-            raw = prefix.split(b"\0", 1)[0] + b"/" + raw
-        raw = pax.get("path", long_name if long_name is not None else raw)
+            name_bytes = prefix.split(b"\0", 1)[0] + b"/" + name_bytes
+        name_bytes = pax.get("path", long_name if long_name is not None else name_bytes)
         raw_link = pax.get("linkpath", long_link if long_link is not None else link.split(b"\0", 1)[0])
         if "size" in pax:
             size = _decimal(pax["size"], what, "size")
         if kind != "file":
             size = 0 if kind != "hardlink" or not size else size
         if body + size > end:
-            raise FormatError(f"{what}: truncated in '{_text(raw)}'")
-        path = _path(raw, what, strip)
+            raise FormatError(f"{what}: truncated in '{_text(name_bytes)}'")
+        path = _raw_path(name_bytes, what) if raw else _path(name_bytes, what, strip)
         target = ""
         if kind == "symlink":
             target = _text(raw_link)
         elif kind == "hardlink":
-            target = _path(raw_link, what, strip)
+            target = _raw_path(raw_link, what) if raw else _path(raw_link, what, strip)
         count += 1
         if count > MAX_ENTRIES:
             raise FormatError(f"{what}: more than {MAX_ENTRIES} members")
-        if kind == "file" and raw.endswith(b"/"):
+        if kind == "file" and name_bytes.endswith(b"/"):
             kind = "directory"  # pre-POSIX archives mark directories by the slash alone
         xattrs: tuple[tuple[str, bytes], ...] = ()
         checksum = None
@@ -203,7 +204,7 @@ def tar_header(entry: TarEntry) -> bytes:
     pax: list[tuple[str, bytes]] = []
     name = entry.path.encode("utf-8", "surrogateescape")
     if entry.kind == "directory":
-        name += b"/"
+        name = name + b"/" if name else b"./"
     link = entry.target.encode("utf-8", "surrogateescape")
     prefix = b""
     if len(name) > 100 or not name.isascii():
@@ -339,6 +340,13 @@ def _checksum(pax: dict[str, bytes], what: str) -> bytes | None:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
+
+
+def _raw_path(name: bytes, what: str) -> str:
+    path = _text(name.removesuffix(b"/"))
+    if not path or "\0" in path or len(path) > MAX_PATH:
+        raise FormatError(f"{what}: member with an impossible name {path[:80]!r}")
+    return path
 
 
 def _path(raw: bytes, what: str, strip: bool) -> str:

@@ -1,0 +1,1 @@
+"""Which bytes go into which layer, and how they get there."""

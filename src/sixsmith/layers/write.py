@@ -1,0 +1,343 @@
+"""Planned layers become blobs.
+
+A verbatim layer is in the store already (verifying the package was hashing the layer); only its diff_id costs one inflate,
+once. A written layer is a chain of gzip members (or zstd frames): readers of both formats accept concatenation, so each
+package is compressed once and its member reused in every image that has the package. Long segments are cut into chunks, so
+memory is bounded by a few chunks and not by the image; the cut depends on sizes only, so the bytes never depend on the
+number of threads.
+
+What is remembered, all by content: `diff-id` of a stored blob, `member` (the compressed bytes of a chunk), `layer` (digest,
+size and diff_id of an ordered list of members). Losing a record costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+
+from sixsmith.errors import FormatError, StoreError, UsageError, nearest
+from sixsmith.events import LayerWritten, Reporter, silent
+from sixsmith.layers.plan import ExistingLayer, LayerPlan, PlannedLayer, Segment
+from sixsmith.model.compression import GZIP_LEVEL, Bytes, compressor, gunzip, gzip_member
+from sixsmith.model.digest import Digest, digest_of, parse_digest
+from sixsmith.model.tar import END_OF_ARCHIVE, padding, tar_header
+from sixsmith.oci.blobs import Blobs, BlobSource, inflate_layer
+from sixsmith.oci.spec import LAYER_GZIP, LAYER_ZSTD, Layer, as_oci_layer_type
+from sixsmith.rootfs.tree import Inline, Node, Source
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+__all__ = ["CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "diff_id_of", "remember_diff_id", "write_layers"]
+
+CHUNK = 4 << 20
+"""Bytes of tar in one compressed member at most. Part of the format: another value is another digest."""
+
+COMPRESSIONS = ("gzip", "zstd")
+ZSTD_LEVEL = 9
+
+_FORMAT = "1"
+"""Counts up when the same plan would be written as other bytes; part of every cache key."""
+
+T = TypeVar("T")
+
+
+class _HasRaw(Protocol):
+    def raw(self) -> Bytes: ...
+
+
+class _Compression:
+    """A compressor with its level; `key` names all that decides its output."""
+
+    def __init__(self, name: str, level: int | None) -> None:
+        if name not in COMPRESSIONS:
+            raise UsageError(f"unknown compression '{name}'", hint=nearest(name, COMPRESSIONS))
+        self.name = name
+        if name == "gzip":
+            self.level = GZIP_LEVEL if level is None else level
+            self.media_type = LAYER_GZIP
+            self.key = f"{compressor()} level {self.level}"
+        else:
+            import zstandard  # costs start-up time, and gzip is the default
+
+            self.level = ZSTD_LEVEL if level is None else level
+            self.media_type = LAYER_ZSTD
+            self.key = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} level {self.level}"
+
+    def pack(self, data: Bytes) -> bytes:
+        if self.name == "gzip":
+            return gzip_member(data, self.level)
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(data)
+
+    def unpack(self, packed: bytes, what: str) -> Bytes:
+        return gunzip(packed, what=what) if self.name == "gzip" else inflate_layer(packed, what=what)
+
+
+def compressor_named(compression: str = "gzip", level: int | None = None) -> str:
+    """Name, version and level of what compresses layers, for the lock. Raises UsageError for an unknown one."""
+    return _Compression(compression, level).key
+
+
+def remember_diff_id(blobs: Blobs, digest: Digest, tar: Bytes) -> Digest:
+    """The diff_id of the blob whose uncompressed bytes are `tar`, remembered for ever.
+
+    For whoever has inflated a verified blob anyway: a verbatim layer then costs nothing more.
+    """
+    known = blobs.record("diff-id", digest)
+    if known is not None:
+        return parse_digest(known.decode("ascii"))
+    diff_id = digest_of(tar)
+    blobs.keep("diff-id", digest, diff_id.encode("ascii"))
+    return diff_id
+
+
+def diff_id_of(blobs: Blobs, digest: Digest, inflate: Callable[[], Bytes]) -> Digest:
+    """The diff_id of a stored blob; `inflate` is called only when nobody asked before."""
+    known = blobs.record("diff-id", digest)
+    return parse_digest(known.decode("ascii")) if known is not None else remember_diff_id(blobs, digest, inflate())
+
+
+def write_layers(
+    plan: LayerPlan,
+    blobs: Blobs,
+    *,
+    compression: str = "gzip",
+    level: int | None = None,
+    threads: int = 2,
+    reporter: Reporter = silent,
+    cell: str = "",
+) -> tuple[Layer, ...]:
+    """The layers of a plan as blobs in the store, from below. The bytes do not depend on `threads`.
+
+    A verbatim layer's blob is taken from its source's `raw()` when the store lacks it. Raises StoreError when the store
+    fails or such a source has no raw bytes, UsageError for an unknown compression, and whatever a source raises.
+    """
+    chosen = _Compression(compression, level)
+    with _executor(threads) as executor:
+        # what needs one inflate and one hash starts at once; what must be written in order follows
+        started = [None if layer.segments else executor.submit(_stored_layer, layer, blobs) for layer in plan.layers]
+        layers = []
+        for planned, future in zip(plan.layers, started, strict=True):
+            if future is None:
+                layer, cached = _written_layer(planned, blobs, chosen, executor, threads)
+            else:
+                layer, cached = future.result()
+            reporter(LayerWritten(cell, layer.kind, layer.digest, layer.size, cached))
+            layers.append(layer)
+    return tuple(layers)
+
+
+# ---- layers that are blobs already
+
+
+def _stored_layer(planned: PlannedLayer, blobs: Blobs) -> tuple[Layer, bool]:
+    existing = planned.existing
+    source = planned.source
+    if existing is not None and existing.diff_id is not None:
+        return _existing(planned, existing, existing.size, existing.diff_id), True
+    digest = existing.digest if existing is not None else source.digest if source is not None else None
+    assert digest is not None, "a layer without segments has a source"
+    cached = blobs.has(digest)
+    if not cached:
+        _put_raw(source, digest, blobs)
+    diff_id = diff_id_of(blobs, digest, source.inflate if source is not None else BlobSource(blobs, digest).inflate)
+    size = blobs.size(digest)
+    if existing is not None:
+        return _existing(planned, existing, size, diff_id), cached
+    return Layer(digest, size, diff_id, LAYER_GZIP, planned.kind, planned.reason, planned.names), cached
+
+
+def _existing(planned: PlannedLayer, existing: ExistingLayer, size: int, diff_id: Digest) -> Layer:
+    media_type = as_oci_layer_type(existing.media_type)
+    return Layer(existing.digest, size, diff_id, media_type, planned.kind, planned.reason, planned.names)
+
+
+def _put_raw(source: Source | None, digest: Digest, blobs: Blobs) -> None:
+    raw = getattr(source, "raw", None)
+    if raw is None:
+        raise StoreError(f"the store has no blob {digest}, and its source cannot give it")
+    with blobs.writer() as writer:
+        writer.write(raw())
+        writer.commit(digest)
+
+
+# ---- layers that are written
+
+
+class _Chunk:
+    """A stretch of a segment's tar that becomes one member."""
+
+    def __init__(self, segment: _SegmentTar, start: int, stop: int, key: str) -> None:
+        self.segment, self.start, self.stop, self.key = segment, start, stop, key
+
+    def make(self, blobs: Blobs, chosen: _Compression) -> tuple[Bytes, bytes]:
+        """(tar, compressed), the latter from the cache where it is there and whole."""
+        cached = self.segment.segment.cached
+        packed = blobs.record("member", self.key) if cached else None
+        if packed is not None:
+            try:
+                return chosen.unpack(packed, f"cached member {self.key}"), packed
+            except FormatError:
+                pass  # a record's checksum held, but these are no compressed bytes: make them again
+        tar = self.segment.read(self.start, self.stop)
+        packed = chosen.pack(tar)
+        if cached:
+            blobs.keep("member", self.key, packed)
+        return tar, packed
+
+
+class _SegmentTar:
+    """The tar bytes of a segment, readable from anywhere, without ever being in memory as a whole."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.headers = [tar_header(node.entry()) for node in segment.nodes]
+        self.starts: list[int] = []
+        position = 0
+        for node, header in zip(segment.nodes, self.headers, strict=True):
+            self.starts.append(position)
+            position += len(header) + node.size + (-node.size % 512)
+        self.size = position
+
+    def chunks(self, chosen: _Compression) -> Iterator[_Chunk]:
+        seen = hashlib.sha256(f"{_FORMAT}\n{chosen.key}\n".encode())
+        for node, header in zip(self.segment.nodes, self.headers, strict=True):
+            seen.update(header)
+            if node.size:
+                seen.update(_content_key(node))
+        key = seen.hexdigest()
+        for start in range(0, self.size, CHUNK):
+            stop = min(start + CHUNK, self.size)
+            yield _Chunk(self, start, stop, f"{key}-{start}-{stop}")
+
+    def read(self, start: int, stop: int) -> bytes:
+        pieces: list[Bytes] = []
+        archive = _OneArchive()
+        index = bisect_right(self.starts, start) - 1
+        while index < len(self.starts) and self.starts[index] < stop:
+            position = self.starts[index]
+            for piece in self._pieces(index, archive):
+                end = position + len(piece)
+                if end > start and position < stop:
+                    pieces.append(memoryview(piece)[max(0, start - position) : stop - position])
+                position = end
+            index += 1
+        return b"".join(pieces)
+
+    def _pieces(self, index: int, archive: _OneArchive) -> Iterable[Bytes]:
+        node, header = self.segment.nodes[index], self.headers[index]
+        if not node.size:
+            return (header,)
+        return header, archive.content(node), padding(node.size)
+
+
+class _OneArchive:
+    """The inflated archive that was asked for last: a segment's files of one archive stand together."""
+
+    def __init__(self) -> None:
+        self.source: Source | None = None
+        self.tar: Bytes = b""
+
+    def content(self, node: Node) -> Bytes:
+        content = node.content
+        assert content is not None, "checked when the key was made"
+        if isinstance(content, Inline):
+            data: Bytes = content.data
+        else:
+            if self.source is not content.source:
+                self.tar = b""  # give it back before the next one is inflated
+                self.source, self.tar = content.source, content.source.inflate()
+            data = memoryview(self.tar)[content.offset : content.offset + content.size]
+        if len(data) != node.size:
+            raise FormatError(f"/{node.path}: {node.size} bytes in the tree, {len(data)} in its archive")
+        return data
+
+
+def _content_key(node: Node) -> bytes:
+    content = node.content
+    if content is None:
+        raise FormatError(f"/{node.path}: {node.size} bytes and no content")
+    if isinstance(content, Inline):
+        return hashlib.sha256(content.data).digest()
+    return f"{content.source.digest} {content.offset}".encode()
+
+
+class _LayerRecord(msgspec.Struct, frozen=True):
+    digest: str
+    size: int
+    diff_id: str
+
+
+def _written_layer(
+    planned: PlannedLayer, blobs: Blobs, chosen: _Compression, executor: Executor, threads: int
+) -> tuple[Layer, bool]:
+    chunks = [chunk for segment in planned.segments for chunk in _SegmentTar(segment).chunks(chosen)]
+    key = hashlib.sha256("\n".join([chosen.key, *(chunk.key for chunk in chunks)]).encode()).hexdigest()
+    record = _known_layer(blobs, key)
+    cached = record is not None
+    if record is None:
+        record = _splice(chunks, blobs, chosen, executor, threads)
+        blobs.keep("layer", key, msgspec.json.encode(record))
+    layer = Layer(
+        parse_digest(record.digest),
+        record.size,
+        parse_digest(record.diff_id),
+        chosen.media_type,
+        planned.kind,
+        planned.reason,
+        planned.names,
+    )
+    return layer, cached
+
+
+def _known_layer(blobs: Blobs, key: str) -> _LayerRecord | None:
+    payload = blobs.record("layer", key)
+    if payload is None:
+        return None
+    record = msgspec.json.decode(payload, type=_LayerRecord)
+    digest = parse_digest(record.digest)
+    return record if blobs.has(digest) and blobs.size(digest) == record.size else None
+
+
+def _splice(
+    chunks: Sequence[_Chunk], blobs: Blobs, chosen: _Compression, executor: Executor, threads: int
+) -> _LayerRecord:
+    """The members one after the other. sha256 cannot be put together from parts, so every byte passes here once."""
+    diff = hashlib.sha256()
+    with blobs.writer() as writer:
+        for tar, packed in _in_order(executor, lambda chunk: chunk.make(blobs, chosen), chunks, ahead=threads + 1):
+            diff.update(tar)
+            writer.write(packed)
+        diff.update(END_OF_ARCHIVE)
+        writer.write(chosen.pack(END_OF_ARCHIVE))
+        digest, size = writer.commit()
+    diff_id = parse_digest("sha256:" + diff.hexdigest())
+    blobs.keep("diff-id", digest, diff_id.encode("ascii"))
+    return _LayerRecord(digest, size, diff_id)
+
+
+# ---- threads
+
+
+def _executor(threads: int) -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # not needed to start up
+
+    return ThreadPoolExecutor(max(1, threads), thread_name_prefix="layers")
+
+
+def _in_order(executor: Executor, work: Callable[[_Chunk], T], chunks: Iterable[_Chunk], *, ahead: int) -> Iterator[T]:
+    """The results in order, at most `ahead` of them waiting: what is finished too early would only fill memory."""
+    waiting: deque[Future[T]] = deque()
+    for chunk in chunks:
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+        waiting.append(executor.submit(work, chunk))
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,1 @@
+"""What the OCI image specification names: descriptors, configs, manifests, indexes, with their raw bytes beside them."""

@@ -1,0 +1,114 @@
+"""A small world for tests of layers: archives in memory, trees from them, and images unpacked again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sixsmith.layers.merge import apply_layer, apply_nodes
+from sixsmith.layers.plan import LayerPackage
+from sixsmith.model.compression import gzip_member
+from sixsmith.model.digest import Digest, digest_of
+from sixsmith.model.tar import END_OF_ARCHIVE, Kind, TarEntry, padding, parse_tar, tar_header
+from sixsmith.oci.blobs import Blobs, inflate_layer
+from sixsmith.oci.spec import Layer
+from sixsmith.rootfs.tree import Node, Tree, node_from_entry
+
+Member = tuple[TarEntry, bytes]
+
+
+def member(
+    path: str,
+    kind: Kind = "file",
+    content: bytes = b"",
+    *,
+    mode: int | None = None,
+    uid: int = 0,
+    gid: int = 0,
+    mtime: int = 1000,
+    target: str = "",
+    xattrs: tuple[tuple[str, bytes], ...] = (),
+) -> Member:
+    usual = {"directory": 0o755, "symlink": 0o777}.get(kind, 0o644)
+    return (
+        TarEntry(path, kind, usual if mode is None else mode, uid, gid, mtime, len(content), target, xattrs=xattrs),
+        content,
+    )
+
+
+class Archive:
+    """A gzipped tar made of members, as a source."""
+
+    def __init__(self, members: Sequence[Member], *, strip: bool = False) -> None:
+        tar = b"".join(tar_header(entry) + content + padding(len(content)) for entry, content in members)
+        self.blob = gzip_member(tar + END_OF_ARCHIVE)
+        self.digest: Digest = digest_of(self.blob)
+        self.entries = parse_tar(tar, what="archive", strip=strip)
+        self.inflated = 0
+        self._tar = tar + END_OF_ARCHIVE
+
+    def raw(self) -> bytes:
+        return self.blob
+
+    def inflate(self) -> bytes:
+        self.inflated += 1
+        return self._tar
+
+
+def install(tree: Tree, name: str, members: Sequence[Member], *, size: int | None = None) -> tuple[Tree, LayerPackage]:
+    """The tree with a package installed as apk does it: a directory that is there stays as it is, a file is replaced."""
+    archive = Archive(members)
+    origin = f"apk:{name}"
+    for entry in archive.entries:
+        old = tree.nodes.get(entry.path)
+        if old is not None and (old.kind == "directory") != (entry.kind == "directory"):
+            continue
+        if old is not None and old.kind == "directory":
+            continue
+        parent = tree.nodes.get(entry.path.rpartition("/")[0])
+        if "/" in entry.path and (parent is None or parent.kind != "directory"):
+            continue
+        if entry.kind == "hardlink":
+            target = tree.nodes.get(entry.target)
+            if target is None or target.origin != origin or target.kind not in ("file", "hardlink"):
+                continue
+        tree = apply_nodes(tree, [node_from_entry(entry, origin=origin, source=archive)])
+    return tree, LayerPackage(name, "1-r0", origin, archive, archive.entries, size or len(archive.blob))
+
+
+def unpacked(layers: Sequence[Layer], blobs: Blobs) -> Tree:
+    """What a runtime has when it has unpacked these layers, read from the stored bytes alone."""
+    tree = Tree()
+    for layer in layers:
+        tar = bytes(inflate_layer(blobs.read(layer.digest), what=layer.digest))
+        assert digest_of(tar) == layer.diff_id
+        tree = apply_layer(tree, parse_tar(tar, what=layer.digest, strip=True), Bare(layer.digest, tar))
+    return tree
+
+
+class Bare:
+    def __init__(self, digest: Digest, tar: bytes) -> None:
+        self.digest, self._tar = digest, tar
+
+    def inflate(self) -> bytes:
+        return self._tar
+
+
+def seen(tree: Tree) -> dict[str, tuple[object, ...]]:
+    """What can be seen of a tree from inside: bytes, modes, owners, times, which names are one file."""
+    found = {}
+    for path, node in tree.nodes.items():
+        found[path] = _seen(node, tree)
+    return dict(sorted(found.items()))
+
+
+def _seen(node: Node, tree: Tree) -> tuple[object, ...]:
+    if node.kind == "symlink":
+        return ("symlink", node.uid, node.gid, node.mtime, node.target, node.xattrs)
+    if node.kind == "directory":
+        return ("directory", node.mode, node.uid, node.gid, node.mtime, node.xattrs)
+    first = tree.nodes[node.target] if node.kind == "hardlink" else node
+    data = first.content.read() if first.content is not None else b""
+    names = sorted(
+        [first.path, *(other.path for other in tree if other.kind == "hardlink" and other.target == first.path)]
+    )
+    return (first.kind, first.mode, first.uid, first.gid, first.mtime, first.xattrs, first.device, data, tuple(names))
