@@ -1,0 +1,157 @@
+"""Signatures: which keys count, and that nothing else gets through."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apk_files import Item, gz, make_apk, make_index, member, sign
+from sixsmith.apk.signature import Keyring, VerifiedIndex, read_signatures, verify_index
+from sixsmith.errors import FormatError, SignatureError, VerificationError
+
+
+@pytest.fixture(scope="module")
+def key() -> Any:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="module")
+def other() -> Any:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def pem(key: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[no-any-return]
+
+
+INDEX = make_index([make_apk("a")])
+
+
+@pytest.mark.parametrize("kind", ["RSA", "RSA256", "RSA512"])
+def test_a_signed_index_is_verified(key: Any, kind: str) -> None:
+    index = verify_index(sign(INDEX, key, "k.rsa.pub", kind) + INDEX, Keyring({"k.rsa.pub": pem(key)}), "repo")
+    assert index.key == "k.rsa.pub"
+    assert index.description == "test"
+    assert index.text.startswith(b"C:Q1")
+
+
+def test_unsigned_needs_allow_untrusted(key: Any) -> None:
+    with pytest.raises(SignatureError, match="repo: not signed"):
+        verify_index(INDEX, Keyring({"k": pem(key)}), "repo")
+    assert verify_index(INDEX, None, "repo").key is None
+
+
+def test_the_error_names_signer_and_trusted_keys(key: Any, other: Any) -> None:
+    signed = sign(INDEX, key, "mine.pub") + INDEX
+    with pytest.raises(SignatureError, match=r"signed by mine\.pub, which is not trusted") as caught:
+        verify_index(signed, Keyring({"theirs.pub": pem(other)}), "repo")
+    assert caught.value.hint is not None and "theirs.pub" in caught.value.hint
+    with pytest.raises(SignatureError, match=r"the signature by mine\.pub is wrong"):
+        verify_index(signed, Keyring({"mine.pub": pem(other)}), "repo")
+
+
+def test_of_several_signatures_every_trusted_one_must_be_right(key: Any, other: Any) -> None:
+    def member_of(*pairs: tuple[str, Any]) -> bytes:
+        tar = b"".join(gzip.decompress(sign(INDEX, k, name)) for name, k in pairs)
+        return gz(tar)
+
+    both = member_of(("a", key), ("b", other)) + INDEX
+    assert verify_index(both, Keyring({"a": pem(key), "b": pem(other)}), "r").key == "a"
+    assert verify_index(both, Keyring({"b": pem(other)}), "r").key == "b"
+    with pytest.raises(SignatureError):
+        verify_index(both, Keyring({"a": pem(key), "b": pem(key)}), "r")
+
+
+def test_a_signature_covers_what_follows_only(key: Any) -> None:
+    """Bytes put between signature and index, or appended, break it."""
+    keyring = Keyring({"k": pem(key)})
+    signature = sign(INDEX, key, "k")
+    for hostile in (signature + gz(b"") + INDEX, signature + INDEX + gz(b"x"), signature + INDEX + b"\0"):
+        with pytest.raises(VerificationError):
+            verify_index(hostile, keyring, "r")
+
+
+def test_every_flipped_bit_is_seen(key: Any) -> None:
+    """Except those that change nothing: other spellings of the very same signature in deflate's code."""
+    keyring = Keyring({"k": pem(key)})
+    signature = sign(INDEX, key, "k")
+    signed = signature + INDEX
+    want = verify_index(signed, keyring, "r").text
+    for position in range(len(signed)):
+        for bit in range(8):
+            damaged = bytearray(signed)
+            damaged[position] ^= 1 << bit
+            try:
+                index = verify_index(bytes(damaged), keyring, "r")
+            except VerificationError:
+                continue
+            assert index.text == want
+            assert position < len(signature), "a bit under the signature"
+            assert read_signatures(bytes(damaged), "r") == read_signatures(signed, "r")
+
+
+def test_a_verified_index_cannot_be_made_by_hand() -> None:
+    with pytest.raises(TypeError):
+        VerifiedIndex(b"", "", None, proof=object())
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [Item(".SIGN.RSA.a/b", b"x")],
+        [Item(".SIGN.RSA", b"x")],
+        [Item(".SIGN.RSA.k", b"x" * 20000)],
+        [Item(".SIGN.RSA.k", b"x"), Item("evil", b"x")],
+        [Item(".SIGN.RSA.k", b"target", type=b"2")],
+    ],
+)
+def test_odd_signature_members_are_refused(items: list[Item]) -> None:
+    with pytest.raises(FormatError):
+        read_signatures(gz(b"".join(member(item) for item in items)) + INDEX, "r")
+
+
+def test_a_bomb_in_the_signature_is_not_inflated() -> None:
+    bomb = gz(member(Item(".SIGN.RSA.k", b"\0" * (8 << 20))))
+    with pytest.raises(FormatError, match="inflates to more than"):
+        read_signatures(bomb + INDEX, "r")
+
+
+def test_unknown_kinds_and_bad_keys(key: Any) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    strange = gz(member(Item(".SIGN.DSA.k", b"x"))) + INDEX
+    with pytest.raises(SignatureError, match="unknown kind 'DSA'"):
+        verify_index(strange, Keyring({"k": pem(key)}), "r")
+    signed = sign(INDEX, key, "k") + INDEX
+    with pytest.raises(SignatureError, match="not a public key"):
+        verify_index(signed, Keyring({"k": b"junk"}), "r")
+    with pytest.raises(SignatureError, match="not an RSA key"):
+        verify_index(signed, Keyring({"k": pem(ed25519.Ed25519PrivateKey.generate())}), "r")
+    with pytest.raises(SignatureError, match="not trusted") as caught:
+        verify_index(signed, Keyring({}), "r")
+    assert caught.value.hint == "no keys are trusted here"
+
+
+def test_an_index_holds_one_apkindex() -> None:
+    twice = gz(member(Item("APKINDEX", b"a")) + member(Item("APKINDEX", b"b")))
+    with pytest.raises(FormatError, match="more than one APKINDEX"):
+        verify_index(twice, None, "r")
+    with pytest.raises(FormatError, match="no APKINDEX"):
+        verify_index(gz(member(Item("DESCRIPTION", b"a"))), None, "r")
+
+
+def test_real_indexes_are_signed_by_alpine(data: Path) -> None:
+    keys = {path.name: path.read_bytes() for path in (data / "upstream/keys").glob("alpine-devel@*")}
+    path = data / "upstream/alpine/v3.19/main/x86_64/APKINDEX.tar.gz"
+    index = verify_index(path.read_bytes(), Keyring(keys), path.name)
+    assert index.key == "alpine-devel@lists.alpinelinux.org-6165ee59.rsa.pub"
+    assert index.text.count(b"\nP:") == 100
