@@ -505,6 +505,8 @@ class _Resolver:
             return "a comment must have a line of its own"
         if b" " in name and all(part in self.definitions for part in name.split()):
             return "write one name per line"
+        if name in (b"user", b"user2"):
+            return "s6-overlay ships it in /etc/s6-overlay/s6-rc.d, beside your services: check it along with this directory"
         if name in OVERLAY_SERVICES:
             return "s6-overlay defines it: check the overlay's own source directory along with this one"
         if name.startswith(b"."):

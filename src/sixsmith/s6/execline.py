@@ -133,7 +133,7 @@ class _Scanner:
                 ended_in_number = False
             if self.at >= len(content) and ended_in_number:
                 return
-            if self.at >= len(content) or content[self.at :] == b"\\":
+            if self.at >= len(content) or (content[self.at] == 0x5C and self.at + 1 == len(content)):
                 raise self.wrong(
                     opening, "a double quote is never closed", 'add the closing ", or write \\" for a plain one'
                 )
