@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from sixsmith.catalog import alpine, overlay
 from sixsmith.errors import Place, nearest
@@ -49,8 +48,7 @@ def _axis_values(name: str) -> Items:
 _ARCH = Items(Text("an architecture", words.arch), "a list of architectures", lone=True, least=1)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of include or exclude: which axis values it is about, and what it says of them."""
 
     axes: Mapping[str, list[Spelled]]
@@ -65,8 +63,7 @@ class Entry:
             yield dict(zip(self.axes, values, strict=True))
 
 
-@dataclass(frozen=True)
-class Matrix:
+class Matrix(NamedTuple):
     """The matrix as written. `broken` when a value of it was wrong, so that what follows from it is not judged."""
 
     axes: Mapping[str, list[Spelled]]
@@ -77,8 +74,7 @@ class Matrix:
     broken: bool
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One point of an image's matrix, before it is spelled out.
 
     `parent` is the parent's expanded cell for a child. `refinements` are the settings of the include entries, in order.
@@ -297,7 +293,7 @@ def _without_excluded(matrix: Matrix, cells: list[Cell], problems: Problems) -> 
             if not hit:
                 left.append(cell)
             elif arches:
-                left.append(replace(cell, excluded_arches=cell.excluded_arches | arches))
+                left.append(cell._replace(excluded_arches=cell.excluded_arches | arches))
         if not hits and not matrix.broken:
             problems.add(entry.place, "exclude removes nothing: no cell has these values")
         cells = left
@@ -316,7 +312,7 @@ def _include(
     for position, cell in enumerate(cells):
         if cell.agrees(axes):
             settings = (*cell.refinements, entry.settings) if entry.settings else cell.refinements
-            cells[position] = replace(cell, axes=_sorted({**cell.axes, **axes}), refinements=settings)
+            cells[position] = cell._replace(axes=_sorted({**cell.axes, **axes}), refinements=settings)
             refined = True
     if refined:
         return

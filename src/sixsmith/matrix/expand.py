@@ -5,9 +5,8 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sixsmith.catalog import alpine, overlay_files
 from sixsmith.errors import Place, UsageError, nearest
@@ -31,8 +30,7 @@ _DEFAULT_ARCH = [Spelled("x86_64", Place(""))]
 _EMPTY = Matrix({}, [], [], None, Place(""), False)
 
 
-@dataclass(frozen=True)
-class Expanded:
+class Expanded(NamedTuple):
     """A cell with its settings merged and its architectures known: what a child image starts from."""
 
     image: str

@@ -82,6 +82,4 @@ def names_in(values: Iterable[Any]) -> set[str]:
             waiting += value.values()
         elif isinstance(value, list | tuple):
             waiting += value
-        elif hasattr(value, "__dataclass_fields__"):
-            waiting += (getattr(value, name) for name in value.__dataclass_fields__)
     return found

@@ -6,9 +6,8 @@ compares them).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sixsmith.errors import Place, UsageError
 from sixsmith.matrix import words
@@ -40,8 +39,7 @@ EACH: Inherit = "each"
 """Said of every image on its own: the defaults apply, the parent's do not."""
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One key of an image: its shape, how a later value meets an earlier one, what a child image makes of it."""
 
     shape: Shape
@@ -73,8 +71,7 @@ def _healthcheck(values: dict[str, Any], place: Place) -> Healthcheck:
     )
 
 
-@dataclass(frozen=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """One entry of `files`, before paths of this machine are resolved."""
 
     values: dict[str, Any]
@@ -101,8 +98,7 @@ def _file(values: dict[str, Any], place: Place) -> FileEntry:
     return FileEntry({**values, "type": kind}, place)
 
 
-@dataclass(frozen=True)
-class RepositoryEntry:
+class RepositoryEntry(NamedTuple):
     """One entry of `repositories`, before it is resolved for a cell."""
 
     name: Spelled

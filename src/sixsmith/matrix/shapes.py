@@ -8,7 +8,6 @@ the value out and goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from sixsmith.errors import Place, UsageError, nearest
@@ -73,17 +72,23 @@ def _short(text: str) -> str:
     return line if len(line) <= 40 and line == text else f"{line[:37]}…"
 
 
-@dataclass(frozen=True)
 class Text:
     """A scalar. `parse` turns it into a value and raises ValueError with what is wrong; None keeps the words.
 
     `pattern` is for the JSON Schema; `parse` decides.
     """
 
-    what: str
-    parse: Callable[[Spelled], Any] | None = None
-    pattern: str | None = None
-    empty: bool = False
+    def __init__(
+        self,
+        what: str,
+        parse: Callable[[Spelled], Any] | None = None,
+        pattern: str | None = None,
+        empty: bool = False,
+    ) -> None:
+        self.what = what
+        self.parse = parse
+        self.pattern = pattern
+        self.empty = empty
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if not isinstance(tree, Spelled) or tree.nothing or (not tree and not self.empty):
@@ -111,11 +116,11 @@ class Text:
         return schema
 
 
-@dataclass(frozen=True)
 class Choice:
     """One of a few words."""
 
-    words: Sequence[str]
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if isinstance(tree, Spelled) and tree in self.words:
@@ -129,7 +134,6 @@ class Choice:
         return {"enum": list(self.words)}
 
 
-@dataclass(frozen=True)
 class Flag:
     """true or false."""
 
@@ -143,11 +147,8 @@ class Flag:
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True)
 class Anything:
     """Read as it stands; another room knows its shape."""
-
-    kinds: tuple[type, ...] = (Spelled, SpelledList, SpelledMapping)
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         return tree
@@ -156,14 +157,14 @@ class Anything:
         return {}
 
 
-@dataclass(frozen=True)
 class Items:
     """A list of one shape. With `lone`, a single value stands for a list of one."""
 
-    item: Shape
-    what: str
-    lone: bool = False
-    least: int = 0
+    def __init__(self, item: Shape, what: str, lone: bool = False, least: int = 0) -> None:
+        self.item = item
+        self.what = what
+        self.lone = lone
+        self.least = least
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if not isinstance(tree, SpelledList):
@@ -185,13 +186,13 @@ class Items:
         return {"anyOf": [schema, self.item.json()]} if self.lone else schema
 
 
-@dataclass(frozen=True)
 class Table:
     """A mapping from words to one shape; `key` checks the words (ValueError says what is wrong)."""
 
-    value: Shape
-    what: str
-    key: Callable[[Spelled], Any] | None = None
+    def __init__(self, value: Shape, what: str, key: Callable[[Spelled], Any] | None = None) -> None:
+        self.value = value
+        self.what = what
+        self.key = key
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if not isinstance(tree, SpelledMapping):
@@ -215,20 +216,28 @@ class Table:
         return {"type": "object", "additionalProperties": self.value.json()}
 
 
-@dataclass(frozen=True)
 class Record:
     """A mapping with known keys. An unknown key is a problem with the nearest known one.
 
     `make` turns the values (only those given) and the place into a value; it may raise ValueError or UsageError.
+    Keys that start with `extension` are for anchors, and are not looked at.
     """
 
-    what: str
-    fields: Mapping[str, Shape]
-    required: Sequence[str] = ()
-    make: Callable[[dict[str, Any], Place], Any] | None = None
-    docs: Mapping[str, str] = field(default_factory=dict)
-    extension: str | None = None
-    """Keys that start with this are for anchors, and are not looked at."""
+    def __init__(
+        self,
+        what: str,
+        fields: Mapping[str, Shape],
+        required: Sequence[str] = (),
+        make: Callable[[dict[str, Any], Place], Any] | None = None,
+        docs: Mapping[str, str] | None = None,
+        extension: str | None = None,
+    ) -> None:
+        self.what = what
+        self.fields = fields
+        self.required = required
+        self.make = make
+        self.docs = docs or {}
+        self.extension = extension
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if not isinstance(tree, SpelledMapping):
@@ -280,14 +289,20 @@ class Record:
         return result
 
 
-@dataclass(frozen=True)
 class Either:
     """One shape for scalars, one for lists, one for mappings; None where the kind is not allowed."""
 
-    what: str
-    text: Shape | None = None
-    items: Shape | None = None
-    table: Shape | None = None
+    def __init__(
+        self,
+        what: str,
+        text: Shape | None = None,
+        items: Shape | None = None,
+        table: Shape | None = None,
+    ) -> None:
+        self.what = what
+        self.text = text
+        self.items = items
+        self.table = table
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if isinstance(tree, SpelledMapping):

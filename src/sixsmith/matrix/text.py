@@ -105,7 +105,7 @@ class _Reader:
             self.problems.add(place, f"tag '{event.tag}' means nothing here", "write the plain value")
         tree: SpelledTree
         if kind == "ScalarEvent":
-            nothing = event.style is None and event.value in ("", "~")
+            nothing = not event.style and event.value in ("", "~")
             tree, weight = Spelled(event.value, place, nothing), 1
         elif kind == "SequenceStartEvent":
             tree, weight = self._sequence(place, depth)
@@ -131,7 +131,7 @@ class _Reader:
         merged: list[SpelledMapping] = []
         weight = 1
         while type(event := self.loader.get_event()).__name__ != "MappingEndEvent":
-            is_merge = getattr(event, "value", None) == "<<" and event.style is None
+            is_merge = getattr(event, "value", None) == "<<" and not event.style
             key, size = self._node(event, depth + 1)
             value, more = self._node(self.loader.get_event(), depth + 1)
             weight += size + more

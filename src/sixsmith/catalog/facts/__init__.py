@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 __all__ = ["read_bytes", "read_json", "read_table"]
 
+_FOLDER = Path(__file__).parent  # importlib.resources would cost more than the reading
+
 
 def read_bytes(name: str) -> bytes:
     """The bytes of one data file, `name` relative to this folder."""
-    return files(__name__).joinpath(name).read_bytes()
+    return (_FOLDER / name).read_bytes()
 
 
 @cache
