@@ -110,5 +110,5 @@ def test_long_and_deep_scripts_take_linear_time() -> None:
     nodes = parse_execline(b"{ " * depth + b"x" + b" }" * depth)
     assert [word.text for word in iter_words(nodes)] == [b"x"]
     assert len(parse_execline(b'a "b c" \\d\n' * 50_000)) == 150_000
-    assert len(parse_execline(b'"' + b"\\n" * 200_000 + b'"')) == 1
-    assert time.perf_counter() - started < 4
+    assert len(parse_execline(b'"' + b"\\n" * 500_000 + b'"')) == 1
+    assert time.perf_counter() - started < 20

@@ -109,6 +109,7 @@ def _read_source(source: SourceDirectory, findings: list[Finding]) -> Iterator[D
         findings.append(Finding("R34", "error", path, 0, *_cannot_list(source.problem), _DOC))
         return
     services = 0
+    silent = len(findings)
     for name in sorted(source.entries):
         entry = source.entries[name]
         if name.startswith(b"."):
@@ -122,7 +123,7 @@ def _read_source(source: SourceDirectory, findings: list[Finding]) -> Iterator[D
             what, hint = _cannot_open(entry)
             message = f"{what}; the compiler looks at every name in a source directory"
             findings.append(Finding("R32", "error", place, 0, message, hint, _DOC))
-    if not services:
+    if not services and len(findings) == silent:
         hint = "each service is a directory with a `type` file in it"
         findings.append(Finding("R34", "warning", path, 0, "there is no service in this source directory", hint, _DOC))
 
