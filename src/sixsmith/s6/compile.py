@@ -2,7 +2,7 @@
 
 The compiler stops at the first thing it dislikes and says it in its own words; here every problem is found, with its
 line and what to do. What counts as a problem is the same: the verdicts are compared with the real compiler's (0.5.4.2 of
-s6-overlay 3.1.6.2, 0.5.6.0 of 3.2.1.0) on random trees by tests/property/test_s6_compile.py.
+s6-overlay 3.1.6.2, 0.5.6.0 of 3.2.1.0) on random trees by tests/property/test_s6_compile_verdicts.py.
 
 Two passes, both linear in the files: each service directory is read alone (`_ServiceReader`), then names are resolved
 across all of them (`_Resolver`). One graph serves both kinds of cycles: its nodes are services and bundles, a service

@@ -90,17 +90,23 @@ def make_source(path: str, files: Files, *, mode: int = 0o755) -> SourceDirector
 
 def _entries(files: Files, mode: int) -> dict[bytes, Entry]:
     nested: dict[bytes, File] = {}
+    opened: dict[bytes, dict[bytes, File]] = {}
     for key, value in files.items():
-        name = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
-        first, _, rest = name.strip(b"/").partition(b"/")
+        first, _, rest = _key(key).strip(b"/").partition(b"/")
         if not rest:
             nested[first] = value
+            opened.pop(first, None)
             continue
-        below = nested.setdefault(first, {})
-        if not isinstance(below, dict):
-            below = nested[first] = dict(below) if isinstance(below, Mapping) else {}
-        below[rest] = value
+        if first not in opened:
+            below = nested.get(first)
+            opened[first] = {_key(name): part for name, part in below.items()} if isinstance(below, Mapping) else {}
+            nested[first] = opened[first]
+        opened[first][rest] = value
     return {name: _entry(value, mode) for name, value in nested.items()}
+
+
+def _key(key: str | bytes) -> bytes:
+    return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
 
 
 def _entry(value: File, mode: int) -> Entry:
