@@ -100,8 +100,9 @@ class Expansion:
         place = name.place if matrix is _EMPTY else matrix.place
         start = Matrix(matrix.axes, matrix.include, matrix.exclude, None, place, matrix.broken)
         above = None if parents is None else [_with_parent(each) for each in parents]
+        before = len(self.problems)
         cells = cells_of(start, above, templates, self.problems)
-        if not cells and not matrix.broken:
+        if not cells and not matrix.broken and len(self.problems) == before:
             self.problems.add(place, f"image '{name}' has no cell left")
         expanded = [self._settle(name, cell, own, parents is not None) for cell in cells]
         return None if matrix.broken else [each for each in expanded if each is not None]

@@ -19,7 +19,7 @@ from sixsmith.variant import Group, Healthcheck, User
 __all__ = ["BUILD", "EACH", "IMAGE", "SETTINGS", "Key", "family_shape", "json_schema", "refinement_shape"]
 
 _MODES = ("emulate", "sandbox", "skip")
-_STRATEGIES = ("shared", "verbatim", "single")
+_STRATEGIES = ("shared", "single", "per-package")
 _COMPRESSIONS = ("gzip", "zstd", "none")
 _WHOLE = Text("a whole number", words.number(), r"^[0-9]+$")
 _LINE = Text("text")
@@ -88,11 +88,11 @@ def _file(values: dict[str, Any], place: Place) -> FileEntry:
     allowed = {"file": ("source", "content"), "directory": ("source",), "symlink": ("target",), "absent": ()}[kind]
     wrong = [name for name in given if name not in allowed]
     if wrong:
-        raise ValueError(f"a {kind} has no '{wrong[0]}'")
+        raise ValueError(f"type {kind} has no '{wrong[0]}'")
     if len(given) > 1:
         raise UsageError(f"'{given[0]}' and '{given[1]}' for one file", hint="keep one of them")
     if kind in ("file", "symlink") and not given:
-        raise UsageError(f"a {kind} needs {' or '.join(repr(name) for name in allowed)}")
+        raise UsageError(f"type {kind} needs {' or '.join(repr(name) for name in allowed)}")
     if kind in ("symlink", "absent") and "mode" in values:
         raise ValueError(f"'mode' means nothing for type {kind}")
     return FileEntry({**values, "type": kind}, place)

@@ -207,6 +207,9 @@ class Table:
             except ValueError as error:
                 problems.add(name.place, str(error))
                 continue
+            except UsageError as error:
+                problems.add_error(name.place, error)
+                continue
             value = self.value.read(item, problems)
             if value is not WRONG:
                 result[name] = value

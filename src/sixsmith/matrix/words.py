@@ -202,13 +202,13 @@ def stop_signal(text: Spelled) -> str:
     raise UsageError(f"'{text}' is not a signal", hint=nearest(f"SIG{word}", [f"SIG{name}" for name in _SIGNALS]))
 
 
-def image_name(text: Spelled) -> str:
+def image_name(text: Spelled) -> Spelled:
     """The name of an image: a repository path of the distribution spec."""
     if not _IMAGE_NAME.match(text):
         raise UsageError(
             f"'{text}' is not a name for an image", hint="lower-case letters, digits, and . _ - / between them"
         )
-    return str(text)
+    return text
 
 
 def registry(text: Spelled) -> str:
@@ -230,11 +230,11 @@ def base(text: Spelled) -> Spelled:
     return text
 
 
-def package_name(text: Spelled) -> str:
+def package_name(text: Spelled) -> Spelled:
     """The name of a package, without a version."""
     if not re.fullmatch(r"[A-Za-z0-9_.+:/-]+", text):
         raise ValueError(f"'{text}' is not the name of a package")
-    return str(text)
+    return text
 
 
 def package(text: Spelled) -> Spelled:
