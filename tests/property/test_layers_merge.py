@@ -21,8 +21,10 @@ from sixsmith.oci.spec import Layer
 from sixsmith.rootfs.tree import OVERLAY, Inline, Node, Tree, node_from_entry
 
 NAMES = ("a", "b", "c", ".d")
-PATHS = tuple(
-    [*NAMES, *(f"{x}/{y}" for x in NAMES for y in NAMES), *(f"{x}/{y}/{z}" for x in "ab" for y in "ab" for z in "abc")]
+PATHS = (
+    *NAMES,
+    *(f"{x}/{y}" for x in NAMES for y in NAMES),
+    *(f"{x}/{y}/{z}" for x in "ab" for y in "ab" for z in "abc"),
 )
 paths = st.sampled_from(PATHS)
 modes = st.sampled_from([0o755, 0o555, 0o700, 0o1777])

@@ -16,6 +16,7 @@ __all__ = ["BlobReader", "BlobSource", "BlobWriter", "Blobs", "inflate_layer"]
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_STEP = 1024  # bytes fed at once: three of them may be 128 KiB of output
 
 
 class BlobWriter(Protocol):
@@ -72,10 +73,18 @@ def inflate_layer(blob: Bytes, *, what: str) -> Bytes:
 def _unzstd(blob: Bytes, what: str) -> bytes:
     import zstandard  # rare: only for images that chose it
 
-    pieces, total = [], 0
+    view = memoryview(blob)
+    pieces: list[bytes] = []
+    position = total = 0
     try:
-        with zstandard.ZstdDecompressor().stream_reader(bytes(blob), read_across_frames=True) as reader:
-            while piece := reader.read(1 << 20):
+        while position < len(view):
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            while not frame.eof:
+                step = view[position : position + _ZSTD_STEP]
+                if not step:
+                    raise FormatError(f"{what}: truncated zstd data")
+                piece = frame.decompress(step)
+                position += len(step) - len(frame.unused_data)
                 total += len(piece)
                 if total > MAX_INFLATED:
                     raise FormatError(f"{what}: inflates to more than {MAX_INFLATED} bytes")
