@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import urllib3
 
 __all__ = [
+    "Again",
     "Answer",
     "Body",
     "FileMissing",
@@ -43,6 +44,7 @@ __all__ = [
     "TooLarge",
     "TransferFailed",
     "hide_credentials",
+    "retry_after",
 ]
 
 MAX_REDIRECTS = 5
@@ -102,7 +104,7 @@ class Answer:
     url: str
 
 
-class _Retry(Exception):
+class Again(Exception):
     """This attempt failed, another may do better. `after`: seconds that the server asked for."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
@@ -138,12 +140,12 @@ class _Transfer:
         return {}
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Look at the head of an answer: does it go on, or begin anew? Raises _Retry when it does neither."""
+        """Look at the head of an answer: does it go on, or begin anew? Raises Again when it does neither."""
         if status == 206:
             matched = _CONTENT_RANGE.match(headers.get("content-range", ""))
             if not matched or int(matched[1]) != self.done:
                 self.forget()
-                raise _Retry("answered with another part of the file than was asked for")
+                raise Again("answered with another part of the file than was asked for")
             return
         if self.done:
             self.forget()
@@ -250,10 +252,10 @@ class Http:
                 for chunk in self._pieces(response, transfer.how_far):
                     transfer.take(chunk)
                 if transfer.total is None and size is not None and transfer.done < size:
-                    raise _Retry(f"broke off {transfer.how_far()}")
+                    raise Again(f"broke off {transfer.how_far()}")
             return transfer.done
 
-        return self._persist(url, attempt)
+        return self.persist(url, attempt)
 
     def exists(self, url: str) -> bool:
         """Whether there is such a file. Raises FetchError when that cannot be told."""
@@ -295,20 +297,22 @@ class Http:
                 answer = Answer(response.status, _lower(response.headers), bytes(taken), where)
             if _worth_another(answer.status) and not final(answer):
                 answers.append(answer)
-                raise _Retry(_status_words(answer.status), _retry_after(answer.headers))
+                raise Again(_status_words(answer.status), retry_after(answer.headers))
             return answer
 
         try:
-            return self._persist(url, attempt, attempts)
+            return self.persist(url, attempt, attempts)
         except TransferFailed:
             if answers:
                 return answers[0]
             raise
 
-    # ---- inside
+    def persist(self, url: str, attempt: Callable[[], Result], attempts: int | None = None) -> Result:
+        """The result of the first attempt that does not raise Again; between them it waits.
 
-    def _persist(self, url: str, attempt: Callable[[], Result], attempts: int | None = None) -> Result:
-        """The result of the first attempt that has one. Raises FetchError with what was tried."""
+        Raises TransferFailed with what was tried when no attempt is left, and what `attempt` raises. `url` is what messages
+        begin with.
+        """
         reasons: list[str] = []
         pause = self.patience.pause
         shown = hide_credentials(url)
@@ -317,21 +321,23 @@ class Http:
                 return attempt()
             except _Final as final:
                 raise final.kind(f"{shown}: {final.reason}") from None
-            except _Retry as failed:
+            except Again as failed:
                 reasons.append(failed.reason)
                 if len(reasons) >= (attempts or self.patience.attempts):
                     raise TransferFailed(f"{shown}: {_tried(reasons)}") from None
                 self.sleep(min(max(pause, failed.after or 0.0), self.patience.longest_pause))
                 pause *= 2
 
+    # ---- inside
+
     def _pieces(self, response: urllib3.BaseHTTPResponse, how_far: Callable[[], str]) -> Iterator[bytes]:
-        """The body as it comes. Raises _Retry when it stalls or breaks off."""
+        """The body as it comes. Raises Again when it stalls or breaks off."""
         from urllib3.exceptions import HTTPError
 
         try:
             yield from response.stream(CHUNK, decode_content=False)
         except HTTPError as error:
-            raise _Retry(f"{_why(error, self.patience)} {how_far()}") from error
+            raise Again(f"{_why(error, self.patience)} {how_far()}") from error
 
     @contextmanager
     def _open(
@@ -381,10 +387,10 @@ class Http:
             raise _Final("is not a URL") from None
         except SSLError as error:
             if "EOF" in str(error):
-                raise _Retry("the TLS handshake broke off") from error
+                raise Again("the TLS handshake broke off") from error
             raise _Final(_tls_words(str(error)), TlsFailed) from error
         except (HTTPError, OSError) as error:
-            raise _Retry(_why(error, self.patience)) from error
+            raise Again(_why(error, self.patience)) from error
         finally:
             if callable(body):
                 content.close()  # type: ignore[union-attr]  # it is what `body` opened
@@ -448,13 +454,13 @@ def _follow(old: str, target: str, headers: dict[str, str]) -> tuple[str, dict[s
 
 
 def _check_file(status: int, headers: Mapping[str, str]) -> None:
-    """Raises _Retry or _Final unless this is the head of a file."""
+    """Raises Again or _Final unless this is the head of a file."""
     if status in (200, 206):
         return
     if status in (404, 410):
         raise _Final(_status_words(status), FileMissing)
     if status == 416 or _worth_another(status):
-        raise _Retry(_status_words(status), _retry_after(headers))
+        raise Again(_status_words(status), retry_after(headers))
     raise _Final(_status_words(status))
 
 
@@ -462,7 +468,7 @@ def _worth_another(status: int) -> bool:
     return status in (408, 425, 429) or (500 <= status < 600 and status not in (501, 505, 507))
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server wants us to wait (RFC 9110 section 10.2.3); a date is held against the server's own."""
     from email.utils import parsedate_to_datetime
 

@@ -63,13 +63,18 @@ class Readable(Protocol):
 
 @dataclass(slots=True)
 class Request:
-    """One request. `path` is decoded and without the query; `headers` has lower-case names."""
+    """One request. `path` is decoded and without the query, `pairs` are those of the query in order; `headers` has lower-case names."""
 
     method: str
     path: str
-    query: dict[str, str]
+    pairs: list[tuple[str, str]]
     headers: dict[str, str]
     body: _Body
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query by name; of a name that is repeated the last one."""
+        return dict(self.pairs)
 
     def read(self) -> bytes:
         """The whole body."""
@@ -135,6 +140,7 @@ class Loopback:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+        self._server.hang_up()
 
     def answer(self, request: Request) -> Reply:
         """The right answer; a subclass knows it."""
@@ -189,6 +195,28 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     owner: Loopback
 
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._open: set[socket.socket] = set()
+        self._counting = threading.Lock()
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Serve one connection, and know of it while it is open."""
+        with self._counting:
+            self._open.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._counting:
+                self._open.discard(request)
+
+    def hang_up(self) -> None:
+        """Close the connections that clients keep open."""
+        with self._counting:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that go away are what this server is for: silence."""
 
@@ -207,8 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = _Body(self.rfile, headers)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        request = Request(self.command, unquote(parts.path), query, headers, body)
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        request = Request(self.command, unquote(parts.path), pairs, headers, body)
         fault = owner._note(request)
         if fault and fault.kind == "vanish":
             body.read(fault.after)
