@@ -233,12 +233,12 @@ class Registry:
     # ---- lists
 
     def tags(self, repository: str) -> list[str]:
-        """The repository's tags in the registry's order. Raises RegistryError when there is no such repository."""
-        return list(self._pages(repository, "tags/list?n=1000", "tags"))
+        """The repository's tags, sorted. Raises RegistryError when there is no such repository."""
+        return sorted(self._pages(repository, "tags/list?n=1000", "tags"))
 
     def repositories(self) -> list[str]:
-        """All repositories that the registry shows us (its catalog; not every registry has one)."""
-        return list(self._pages("", "_catalog?n=1000", "repositories"))
+        """All repositories that the registry shows us, sorted (its catalog; not every registry has one)."""
+        return sorted(self._pages("", "_catalog?n=1000", "repositories"))
 
     # ---- inside: asking
 
