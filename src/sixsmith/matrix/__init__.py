@@ -7,5 +7,6 @@
 from sixsmith.matrix.family import Family
 from sixsmith.matrix.load import FILE_NAME, load_family, parse_family
 from sixsmith.matrix.select import select, with_parents
+from sixsmith.matrix.starter import starter_files
 
-__all__ = ["FILE_NAME", "Family", "load_family", "parse_family", "select", "with_parents"]
+__all__ = ["FILE_NAME", "Family", "load_family", "parse_family", "select", "starter_files", "with_parents"]

@@ -17,6 +17,7 @@ from sixsmith.errors import Place, nearest
 from sixsmith.matrix import words
 from sixsmith.matrix.problems import Problems
 from sixsmith.matrix.shapes import WRONG, Items, Record, Text, kind_of
+from sixsmith.model.arch import ARCHES
 from sixsmith.model.spelled import Spelled, SpelledList, SpelledMapping, SpelledTree
 
 __all__ = ["ALPINE", "MAX_CELLS", "OVERLAY", "Axes", "Cell", "Entry", "Matrix", "MatrixShape", "cells_of"]
@@ -45,7 +46,7 @@ def _axis_values(name: str) -> Items:
     return Items(Text(what, parsers.get(name)), f"a list of values of '{name}'", lone=True, least=1)
 
 
-_ARCH = Items(Text("an architecture", words.arch), "a list of architectures", lone=True, least=1)
+_ARCH = Items(Text("an architecture", words.arch, known=ARCHES), "a list of architectures", lone=True, least=1)
 
 
 class Entry(NamedTuple):

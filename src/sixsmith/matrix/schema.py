@@ -12,11 +12,22 @@ from typing import Any, Literal, NamedTuple
 from sixsmith.errors import Place, UsageError
 from sixsmith.matrix import words
 from sixsmith.matrix.axes import MatrixShape
-from sixsmith.matrix.shapes import Anything, Choice, Either, Flag, Items, Record, Shape, Table, Text
+from sixsmith.matrix.shapes import Anything, Choice, Either, Flag, Items, Named, Record, Shape, Table, Text
+from sixsmith.model.arch import ARCHES
 from sixsmith.model.spelled import Spelled
 from sixsmith.variant import Group, Healthcheck, User
 
-__all__ = ["BUILD", "EACH", "IMAGE", "SETTINGS", "Key", "family_shape", "json_schema", "refinement_shape"]
+__all__ = [
+    "BUILD",
+    "EACH",
+    "IMAGE",
+    "SETTINGS",
+    "Key",
+    "family_shape",
+    "json_schema",
+    "refinement_shape",
+    "render_json_schema",
+]
 
 _MODES = ("emulate", "sandbox", "skip")
 _STRATEGIES = ("shared", "single", "per-package")
@@ -211,7 +222,7 @@ SETTINGS: dict[str, Key] = {
     ),
     "tags": Key(Items(Text("a tag"), "a list of tags", least=1), "replace", EACH, "Several tags, instead of `tag`."),
     "arch": Key(
-        Items(Text("an architecture", words.arch), "a list of architectures", lone=True, least=1),
+        Items(Text("an architecture", words.arch, known=ARCHES), "a list of architectures", lone=True, least=1),
         "replace",
         BUILD,
         "Architectures as apk spells them; default x86_64, for a child those of its parent.",
@@ -340,12 +351,12 @@ SETTINGS: dict[str, Key] = {
 }
 """Every key of an image, in the order of the documentation. `defaults` and entries of `include` take the same keys."""
 
-_DOCS = {name: key.doc for name, key in SETTINGS.items()}
+_NAMED = {name: Named(name, key.shape) for name, key in SETTINGS.items()}
 
 
 @cache
 def _settings(what: str) -> Record:
-    return Record(what, {name: key.shape for name, key in SETTINGS.items()}, docs=_DOCS)
+    return Record(what, _NAMED)
 
 
 @cache
@@ -361,12 +372,11 @@ def _image_shape() -> Record:
         {
             "from": Text("the name of an image", words.image_name),
             "matrix": MatrixShape(refinement_shape),
-            **{name: key.shape for name, key in SETTINGS.items()},
+            **_NAMED,
         },
         docs={
             "from": "A parent in this file: its cells are this image's cells, unless narrowed.",
             "matrix": "Axes multiply; include adds or refines cells, exclude removes.",
-            **_DOCS,
         },
     )
 
@@ -380,7 +390,7 @@ def family_shape() -> Record:
             "name": Text("the name of the family", words.image_name),
             "registry": Text("a registry", words.registry),
             "defaults": _settings("defaults"),
-            "repositories": SETTINGS["repositories"].shape,
+            "repositories": _NAMED["repositories"],
             "images": Table(_image_shape(), "images by name", words.image_name),
         },
         required=("images",),
@@ -388,7 +398,6 @@ def family_shape() -> Record:
             "name": "The name of the family; by default that of its first image.",
             "registry": "Where `push` goes: HOST:PORT or HOST:PORT/PREFIX.",
             "defaults": "Every image starts from these.",
-            "repositories": "Package repositories, in order; default main and community.",
             "images": "Images by name.",
         },
         extension="x-",
@@ -402,4 +411,12 @@ def json_schema() -> dict[str, Any]:
         "title": "sixsmith.yaml",
         "description": "A family of Alpine + s6-overlay images.",
         **family_shape().json(),
+        "$defs": {name: {"description": key.doc, **key.shape.json()} for name, key in SETTINGS.items()},
     }
+
+
+def render_json_schema() -> str:
+    """The text of the shipped `sixsmith.schema.json`."""
+    import json
+
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"

@@ -7,7 +7,7 @@ the value out and goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from sixsmith.errors import Place, UsageError, nearest
@@ -21,6 +21,7 @@ __all__ = [
     "Either",
     "Flag",
     "Items",
+    "Named",
     "Record",
     "Shape",
     "Table",
@@ -75,7 +76,7 @@ def _short(text: str) -> str:
 class Text:
     """A scalar. `parse` turns it into a value and raises ValueError with what is wrong; None keeps the words.
 
-    `pattern` is for the JSON Schema; `parse` decides.
+    `pattern` and `known` (all the words there are) are for the JSON Schema; `parse` decides.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class Text:
         parse: Callable[[Spelled], Any] | None = None,
         pattern: str | None = None,
         empty: bool = False,
+        known: Iterable[str] | None = None,
     ) -> None:
         self.what = what
         self.parse = parse
         self.pattern = pattern
         self.empty = empty
+        self.known = known
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         if not isinstance(tree, Spelled) or tree.nothing or (not tree and not self.empty):
@@ -108,12 +111,28 @@ class Text:
         return WRONG
 
     def json(self) -> Json:
+        if self.known is not None:
+            return {"enum": list(self.known)}
         schema: Json = {"type": ["string", "number", "boolean"]}
         if self.pattern is not None:
             schema = {"type": ["string", "number"], "pattern": self.pattern}
         elif not self.empty:
             schema["minLength"] = 1
         return schema
+
+
+class Named:
+    """A shape that the JSON Schema describes once, under `$defs`."""
+
+    def __init__(self, name: str, shape: Shape) -> None:
+        self.name = name
+        self.shape = shape
+
+    def read(self, tree: SpelledTree, problems: Problems) -> Any:
+        return self.shape.read(tree, problems)
+
+    def json(self) -> Json:
+        return {"$ref": f"#/$defs/{self.name}"}
 
 
 class Choice:
