@@ -1,0 +1,161 @@
+"""Which applets a busybox binary has, and where it links them: read from the binary, on any architecture.
+
+A busybox binary holds the names of its applets as one NUL-separated, sorted table that starts with `[` and `[[`, and
+close by, in the same order, a table of install locations: four bits each (0 /, 1 /bin, 2 /sbin, 3 /usr/bin,
+4 /usr/sbin; busybox, `applet_tables.c`), low half of a byte first. The names are found by their beginning. The locations are found by asking
+where, near the names, there is a run of the right length with nothing but valid locations in it that puts the applets
+that never move (`cat`, `mount`, `chroot` …) where they have always been; if that is not exactly one place, we do not
+know and say so. (Checked against `busybox --list-full` of Alpine 3.7 to 3.20.)
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from sixsmith.rootfs.scripts.syntax import NotUnderstood
+
+__all__ = ["applet_links", "suid_links", "system_shell"]
+
+_DIRECTORIES = ("", "bin", "sbin", "usr/bin", "usr/sbin")
+_WINDOW = 64 << 10
+_FIXED = {
+    "ash": 1,
+    "cat": 1,
+    "chmod": 1,
+    "cp": 1,
+    "echo": 1,
+    "grep": 1,
+    "ls": 1,
+    "mkdir": 1,
+    "mount": 1,
+    "rm": 1,
+    "sed": 1,
+    "sh": 1,
+    "sleep": 1,
+    "halt": 2,
+    "ifconfig": 2,
+    "init": 2,
+    "mdev": 2,
+    "modprobe": 2,
+    "reboot": 2,
+    "route": 2,
+    "sysctl": 2,
+    "[": 3,
+    "[[": 3,
+    "awk": 3,
+    "cut": 3,
+    "du": 3,
+    "env": 3,
+    "find": 3,
+    "head": 3,
+    "id": 3,
+    "sort": 3,
+    "tail": 3,
+    "tr": 3,
+    "wc": 3,
+    "xargs": 3,
+    "yes": 3,
+    "add-shell": 4,
+    "addgroup": 4,
+    "adduser": 4,
+    "chroot": 4,
+    "crond": 4,
+    "deluser": 4,
+    "nologin": 2,
+    "ntpd": 4,
+    "sendmail": 4,
+}
+
+
+@lru_cache(maxsize=4)
+def applet_links(binary: bytes) -> tuple[str, ...]:
+    """Paths (without leading slash) that `busybox --install` links, in its order. Raises NotUnderstood."""
+    names, start, end = _names(binary)
+    length = (len(names) + 1) // 2
+    known = _anchors(names)
+    if sum(count for _, count in known) < 3:
+        raise NotUnderstood("this busybox has too few applets to tell where it installs them")
+    low, high = max(0, start - _WINDOW), min(len(binary), end + _WINDOW)
+    shape = _shape(names, length)
+    # Overlapping matches are wanted: a lookahead that captures.
+    places = {match.group(1) for match in re.compile(b"(?s)(?=(" + shape + b"))").finditer(binary, low, high)}
+    if len(places) != 1:
+        raise NotUnderstood("where this busybox installs its applets cannot be read from it")
+    table = places.pop()
+    links = []
+    for index, name in enumerate(names):
+        directory = _DIRECTORIES[(table[index // 2] >> (4 * (index % 2))) & 15]
+        links.append(f"{directory}/{name}" if directory else name)
+    return tuple(links)
+
+
+def _names(binary: bytes) -> tuple[list[str], int, int]:
+    starts = [match.start() + 1 for match in re.finditer(rb"\0\[\0(?=\[\[\0)", binary)]
+    if not starts and binary.startswith(b"[\0[[\0"):
+        starts = [0]
+    if len(starts) != 1:
+        raise NotUnderstood("the applets of this busybox cannot be read from it")
+    start = starts[0]
+    end = binary.find(b"\0\0", start)
+    names = [name.decode("latin-1") for name in binary[start:end].split(b"\0")]
+    # zcip is the last name there can be; what follows the table on some machines has no empty name before it.
+    in_order = [names[0]]
+    for name in names[1:]:
+        if name <= in_order[-1] or not re.fullmatch(r"[a-z0-9_\[][\w.+\[-]*", name):
+            break
+        in_order.append(name)
+    if not 10 <= len(in_order) <= 1000:
+        raise NotUnderstood("the applets of this busybox cannot be read from it")
+    return in_order, start, end
+
+
+def _anchors(names: list[str]) -> list[tuple[int, int]]:
+    found = dict.fromkeys(range(1, 5), 0)
+    for name in names:
+        if name in _FIXED:
+            found[_FIXED[name]] += 1
+    return [(location, int(count > 1)) for location, count in found.items()]
+
+
+def _shape(names: list[str], length: int) -> bytes:
+    """A regular expression of bytes for the table of locations."""
+    valid = range(len(_DIRECTORIES))
+    pieces = []
+    for index in range(length):
+        lows = [_FIXED[names[2 * index]]] if names[2 * index] in _FIXED else valid
+        if 2 * index + 1 < len(names):
+            upper = names[2 * index + 1]
+            highs = [_FIXED[upper]] if upper in _FIXED else valid
+        else:
+            highs = [0]
+        allowed = bytes(low | high << 4 for low in lows for high in highs)
+        pieces.append(b"[" + re.escape(allowed) + b"]")
+    return b"".join(pieces)
+
+
+def suid_links(binary: bytes) -> tuple[str, ...]:
+    """Paths (with leading slash) that `bbsuid --install` links, in its order, read from its text."""
+    links = re.findall(rb"\0(?=(/(?:usr/)?s?bin/[a-z0-9]+)\0)", binary)
+    found = [link.decode() for link in links if link not in (b"/bin/busybox", b"/bin/bbsuid", b"/usr/bin/bbsuid")]
+    if not found:
+        raise NotUnderstood("what this bbsuid links cannot be read from it")
+    return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=4)
+def system_shell(binary: bytes) -> str:
+    """The shell that this busybox's `adduser -S` gives: /bin/false up to Alpine 3.8, /sbin/nologin since."""
+    for shell in (b"/sbin/nologin", b"/bin/false"):
+        if b"\0" + shell + b"\0" in binary:
+            return shell.decode()
+    raise NotUnderstood("the shell that adduser gives to system users cannot be read from busybox")
+
+
+@lru_cache(maxsize=4)
+def version(binary: bytes) -> tuple[int, int]:
+    """Major and minor version of a busybox binary."""
+    match = re.search(rb"BusyBox v(\d+)\.(\d+)", binary)
+    if match is None:
+        raise NotUnderstood("the version of this busybox cannot be read from it")
+    return int(match.group(1)), int(match.group(2))

@@ -1,0 +1,19 @@
+"""Every program whose doings are known, by name."""
+
+from __future__ import annotations
+
+from sixsmith.rootfs.scripts import accountprograms, fileprograms, systemprograms, textprograms
+from sixsmith.rootfs.scripts.shell import Builtin
+
+__all__ = ["KNOWN", "LIKE_BUSYBOX"]
+
+KNOWN: dict[str, Builtin] = {
+    **fileprograms.PROGRAMS,
+    **textprograms.PROGRAMS,
+    **accountprograms.PROGRAMS,
+    **systemprograms.PROGRAMS,
+}
+LIKE_BUSYBOX = frozenset(
+    ["addgroup", "adduser", "delgroup", "deluser", "passwd", "add-shell", "remove-shell", "run-parts"]
+)
+"""Programs that other packages also have, with other options and other results."""
