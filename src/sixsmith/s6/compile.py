@@ -27,6 +27,7 @@ from sixsmith.s6.definitions import (
     parse_number,
     parse_timeout,
     parse_type,
+    pipeline_members,
     why_not_a_number,
     why_not_a_type,
 )
@@ -566,26 +567,10 @@ class _Resolver:
         """What each service waits for and each bundle or pipeline holds."""
         graph: dict[bytes, list[bytes]] = {}
         for name, definition in self.definitions.items():
-            graph[name] = [listed.name for listed in self.arrows(definition)]
+            graph[name] = [listed.name for listed in definition.arrows]
         for name, last in self.pipelines.items():
-            graph.setdefault(name, []).extend(self.pipeline_members(last))
+            graph.setdefault(name, []).extend(pipeline_members(last, self.definitions))
         return graph
-
-    @staticmethod
-    def arrows(definition: Definition) -> tuple[Listed, ...]:
-        return definition.contents + definition.dependencies + definition.producer_for
-
-    def pipeline_members(self, last: Definition) -> list[bytes]:
-        """The last consumer, its producers, theirs, and so on, each once."""
-        members = {last.name: None}
-        todo = [last]
-        while todo:
-            for listed in todo.pop().consumer_for:
-                producer = self.definitions.get(listed.name)
-                if producer is not None and listed.name not in members:
-                    members[listed.name] = None
-                    todo.append(producer)
-        return list(members)
 
     def check_cycles(self) -> None:
         graph = self.edges()
@@ -595,7 +580,7 @@ class _Resolver:
     def report_cycle(self, way: Sequence[bytes]) -> None:
         first = self.definitions.get(way[0]) or self.pipelines[way[0]]
         after = way[1 % len(way)]
-        listed = next((each for each in self.arrows(first) if each.name == after), None)
+        listed = next((each for each in first.arrows if each.name == after), None)
         shown = [shown_path(name) for name in (*way, way[0])]
         if len(shown) > 12:
             shown = [*shown[:6], "…", *shown[-5:]]

@@ -10,6 +10,7 @@ does not follow them. Source: `s6-rc-compile` of s6-rc 0.5.4 to 0.5.6, documenta
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,7 @@ __all__ = [
     "parse_number",
     "parse_timeout",
     "parse_type",
+    "pipeline_members",
     "why_not_a_number",
     "why_not_a_type",
 ]
@@ -76,6 +78,24 @@ class Definition:
     timeout_down: int = 0
     notification_fd: int | None = None
     essential: bool = False
+
+    @property
+    def arrows(self) -> tuple[Listed, ...]:
+        """All that this holds or waits for: a producer waits for its consumer, too."""
+        return self.contents + self.dependencies + self.producer_for
+
+
+def pipeline_members(last: Definition, definitions: Mapping[bytes, Definition]) -> list[bytes]:
+    """The last consumer of a pipeline, its producers, theirs, and so on, each once."""
+    members = {last.name: None}
+    todo = [last]
+    while todo:
+        for listed in todo.pop().consumer_for:
+            producer = definitions.get(listed.name)
+            if producer is not None and listed.name not in members:
+                members[listed.name] = None
+                todo.append(producer)
+    return list(members)
 
 
 def is_reserved(name: bytes) -> bool:
