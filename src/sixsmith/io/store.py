@@ -27,7 +27,6 @@ import json
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ _MAX_MANIFEST = (
     4 << 20
 )  # distribution-spec: registries should take manifests of at least 4 MiB; nobody writes larger ones
 _CHECKSUM = 32  # bytes of sha256 in front of a record's payload
-_BUFFER = 256 << 10  # bytes gathered before a write
+_BUFFER = 64 << 10  # bytes gathered before a write
 
 
 class BlobMissing(StoreError):
@@ -160,8 +159,8 @@ class Store:
         path = self.path(digest)
         with self._disk("write"):
             if not _same_size(path, len(blob)):
-                with self._temporary() as (file, temporary):
-                    file.write(blob)
+                with self._temporary(whole=True) as (file, temporary):
+                    _write_all(file, blob)
                     self._settle(file, temporary, path)
         return digest
 
@@ -187,7 +186,9 @@ class Store:
                 try:
                     os.link(source, temporary)
                 except OSError:
-                    shutil.copyfile(source, temporary)
+                    from shutil import copyfile  # costs start-up time, and links are the rule
+
+                    copyfile(source, temporary)
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -207,8 +208,8 @@ class Store:
     def keep(self, kind: str, key: str, payload: bytes) -> None:
         """Keep a small fact. An older one with the same kind and key is replaced. Raises StoreError."""
         path = self._record_path(kind, key)
-        with self._disk("write"), self._temporary() as (file, temporary):
-            file.write(_seal_record(kind, key, payload))
+        with self._disk("write"), self._temporary(whole=True) as (file, temporary):
+            _write_all(file, _seal_record(kind, key, payload))
             file.close()
             try:
                 temporary.replace(path)
@@ -340,10 +341,10 @@ class Store:
             path.unlink(missing_ok=True)
 
     @contextmanager
-    def _temporary(self) -> Iterator[tuple[IO[bytes], Path]]:
-        """A new file in `tmp/`, gone at the end unless it was renamed."""
+    def _temporary(self, *, whole: bool = False) -> Iterator[tuple[IO[bytes], Path]]:
+        """A new file in `tmp/`, gone at the end unless it was renamed. `whole`: for content written in one go."""
         path = self._tmp / f"{os.getpid()}-{os.urandom(8).hex()}"
-        file = path.open("xb", buffering=_BUFFER)
+        file: IO[bytes] = path.open("xb", buffering=0 if whole else _BUFFER)
         try:
             yield file, path
         finally:
@@ -367,9 +368,8 @@ class Store:
 
     def _replace(self, path: Path, content: bytes) -> None:
         """Write a file whole and durably, in place of the one that may be there."""
-        with self._temporary() as (file, temporary):
-            file.write(content)
-            file.flush()
+        with self._temporary(whole=True) as (file, temporary):
+            _write_all(file, content)
             os.fsync(file.fileno())
             file.close()
             temporary.replace(path)
@@ -576,6 +576,13 @@ def _store_error(error: OSError, place: Path, verb: str) -> StoreError:
         return StoreError(f"cannot {verb} {place}: {error.strerror or error}")
     room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return StoreError(f"cannot {verb} {place}: {reason}", hint=f"{room}name another place with --store")
+
+
+def _write_all(file: IO[bytes], content: Bytes) -> None:
+    """All of it into an unbuffered file, which may take less at a time (a nearly full disk does)."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _same_size(path: Path, size: int) -> bool:
