@@ -283,3 +283,15 @@ def test_no_file_and_no_folder(tmp_path: Path) -> None:
     assert caught.value.hint and "sixsmith init" in caught.value.hint
     (tmp_path / "sixsmith.yaml").write_text("images: {a: {matrix: {alpine: 3.22}}}")
     assert load_family(tmp_path).cells == load_family(tmp_path / "sixsmith.yaml").cells
+
+
+def test_it_reads_the_same_without_libyaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    text = b"x-a: &a {user: root}\nimages:\n  a:\n    <<: *a\n    matrix: {alpine: 3.20}\n    env: {A: '', B: \"~\"}\n"
+    fast = parse_family(text, file="f", folder=Path("/"))
+    monkeypatch.delattr(yaml, "CBaseLoader")
+    assert parse_family(text, file="f", folder=Path("/")).cells == fast.cells
+    assert fast.cells[0].place is not None and fast.cells[0].place.line == 5
+    assert any("more than 40 levels deep" in problem for problem in problems(b"[" * 100_000))
+    assert any("not YAML" in problem for problem in problems(b"a: b: c"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -125,10 +126,9 @@ def alpine(name: str) -> AlpineRelease:
 
 
 def _is_newer(asked: str, newest: str) -> bool:
-    numbers = asked.split(".")
-    if not all(number.isdecimal() for number in numbers):
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})*", asked, re.ASCII):
         return False
-    return [int(number) for number in numbers] > [int(number) for number in newest.split(".")]
+    return [int(number) for number in asked.split(".")] > [int(number) for number in newest.split(".")]
 
 
 def newest_supported(today: date) -> AlpineRelease:

@@ -90,7 +90,7 @@ def overlay(version: str) -> OverlayRelease:
         return known[asked]
     newest = overlay_releases()[-1].version
     hint = f"the newest is {newest}"
-    if re.fullmatch(r"\d+(\.\d+)*(-\d+)?", asked) and _order(asked) < _order(newest):
+    if re.fullmatch(r"\d{1,6}(\.\d{1,6})*(-\d{1,6})?", asked, re.ASCII) and _order(asked) < _order(newest):
         hint = nearest(asked, known) or hint
     raise UsageError(f"unknown s6-overlay release '{version}'", hint=hint)
 

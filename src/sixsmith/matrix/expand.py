@@ -172,7 +172,7 @@ class Expansion:
             try:
                 overlay_files(choice.version, arch, symlinks=choice.symlinks, syslogd=choice.syslogd)
             except UsageError as error:
-                self.problems.add_error(cell.place, error)
+                self.problems.add_error(version.place, error)
         return choice
 
     # -- cells -> variants

@@ -104,7 +104,7 @@ def mode(text: Spelled) -> int:
 
 def duration(text: Spelled) -> int:
     """`1m30s` → nanoseconds."""
-    if not _DURATION.match(text):
+    if len(text) > 32 or not _DURATION.match(text):
         raise UsageError(f"'{text}' is not a duration", hint="like 30s, 1m30s or 500ms")
     parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)", text)
     return int(sum(float(amount) * _NANOSECONDS[unit] for amount, unit in parts))
@@ -132,7 +132,7 @@ def account(text: Spelled) -> str:
 
 def _is_account_or_id(text: str) -> bool:
     if text.isascii() and text.isdecimal():
-        return int(text) <= _MAX_ID
+        return len(text) <= 10 and int(text) <= _MAX_ID
     return bool(_ACCOUNT.match(text))
 
 
@@ -195,7 +195,7 @@ def service_name(text: Spelled) -> str:
 def stop_signal(text: Spelled) -> str:
     """`SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` → as the image config has it."""
     word = text.upper().removeprefix("SIG")
-    if word.isdecimal() and 1 <= int(word) <= 64:
+    if re.fullmatch(r"[1-9]|[1-5]\d|6[0-4]", word, re.ASCII):
         return word
     if word in _SIGNALS or re.fullmatch(r"RTMIN(\+\d{1,2})?|RTMAX(-\d{1,2})?", word):
         return f"SIG{word}"
