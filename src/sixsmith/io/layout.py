@@ -1,0 +1,411 @@
+"""Images as files for other tools: OCI image layouts (folders) and archives that Docker and Podman load.
+
+A layout holds one image name; its ref names are the tags. Blobs are hard links into the store where the file system can.
+A rebuild replaces the tags it built and leaves the others alone; `index.json` changes in one rename, so a reader sees the
+old state or the new one, and what no tag needs any more is removed.
+
+An archive is both things at once, because neither Docker generation reads the other's: an OCI layout (`index.json`) and
+what `docker save` writes (`manifest.json`), over the same blobs.
+Sources: image-spec 1.1 `image-layout.md`; Docker's image tarball format; containerd's `io.containerd.image.name`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import mmap
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from sixsmith.errors import DigestMismatch, FormatError, SixsmithError, StoreError, UsageError, nearest
+from sixsmith.io.store import BlobMissing, Store
+from sixsmith.model.arch import Platform
+from sixsmith.model.digest import Digest, digest_of, hex_of, parse_digest
+from sixsmith.model.reference import parse_reference
+from sixsmith.model.tar import END_OF_ARCHIVE, TarEntry, iter_tar, padding, tar_header
+from sixsmith.oci.reach import manifests_of, reachable
+from sixsmith.oci.spec import INDEX, REF_NAME, Descriptor, canonical_json, parse_index
+
+__all__ = ["Layout", "open_layout", "write_archive", "write_layout"]
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_EMPTY_INDEX = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": []})
+_CONTAINERD_NAME = "io.containerd.image.name"
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_CHUNK = 1 << 20
+
+
+# ---- writing a layout
+
+
+def write_layout(directory: Path, refs: Mapping[str, Descriptor], blobs: Store) -> None:
+    """Put images into the layout at `directory`, by tag. Tags that are not in `refs` stay as they are.
+
+    The folder is made when it is not there. Raises BlobMissing when the store lacks a blob, FormatError when `directory`
+    holds something that is no layout, StoreError when it cannot be written; the old `index.json` then stands.
+    """
+    with _disk(directory, "write to"):
+        directory.mkdir(parents=True, exist_ok=True)
+        with _alone(directory):
+            old = _read_index(directory)
+            if not (directory / "oci-layout").exists():
+                _replace(directory / "oci-layout", _LAYOUT)
+            for descriptor in refs.values():
+                for blob in reachable(blobs, descriptor):
+                    blobs.lay(blob.digest, _blob_path(directory, blob.digest))
+            kept = [entry for entry in old if _tag_of(entry) not in refs]
+            added = [_with_tag(descriptor, tag).document() for tag, descriptor in refs.items()]
+            entries = sorted([*kept, *added], key=lambda entry: (_tag_of(entry) or "", entry["digest"]))
+            _replace(directory / "index.json", _index(entries))
+            _sweep(directory, entries)
+
+
+def _with_tag(descriptor: Descriptor, tag: str) -> Descriptor:
+    return replace(descriptor, annotations={**descriptor.annotations, REF_NAME: tag})
+
+
+def _tag_of(entry: Mapping[str, Any]) -> str | None:
+    found = entry.get("annotations", {}).get(REF_NAME)
+    return found if isinstance(found, str) else None
+
+
+def _index(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    return canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+
+
+def _read_index(directory: Path) -> list[dict[str, Any]]:
+    """The entries of the layout's index, as they stand: others may have put more into them than we know."""
+    path = directory / "index.json"
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        strangers = [child.name for child in directory.iterdir() if child.name not in ("blobs", "oci-layout")]
+        if strangers and not (directory / "oci-layout").exists():
+            raise FormatError(
+                f"{directory} holds '{min(strangers)}' and is no image layout", hint="name an empty or a new folder"
+            ) from None
+        return []
+    parse_index(raw, what=str(path))
+    entries: list[dict[str, Any]] = json.loads(raw)["manifests"]
+    return entries
+
+
+def _blob_path(directory: Path, digest: Digest) -> Path:
+    return directory / "blobs" / "sha256" / hex_of(parse_digest(digest))
+
+
+def _sweep(directory: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Removes blobs that no tag needs. Where a tag leads to what we cannot read, nothing is removed."""
+    layout = Layout(_Folder(directory), str(directory))
+    try:
+        needed = {blob.digest for entry in parse_index(_index(entries)).manifests for blob in reachable(layout, entry)}
+    except SixsmithError:
+        return
+    for path in (directory / "blobs" / "sha256").iterdir():
+        if _HEX.match(path.name) and Digest(f"sha256:{path.name}") not in needed:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One writer at a time: the lock is on the folder itself and leaves nothing behind."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system without locks: the rename still is all or nothing
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk(path: Path, verb: str) -> Iterator[None]:
+    """What the operating system refuses, as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot {verb} {path}: {error.strerror or error}") from None
+
+
+# ---- writing an archive
+
+
+def write_archive(
+    file: Path, images: Mapping[str, Descriptor], blobs: Store, *, platform: Platform | None = None
+) -> None:
+    """One tar that `docker load` and `podman load` accept, with images by full name (`registry/name:tag`).
+
+    The bytes depend on the images alone. Docker's older image store has one platform for a name: `platform` where an
+    image has it, else amd64, else the first; all are in the OCI part. Every blob is verified on its way; a failed write
+    leaves no file. Raises BlobMissing, DigestMismatch, StoreError, and UsageError for a name without a tag.
+    """
+    entries, docker = [], []
+    needed: dict[Digest, int] = {}
+    for name, descriptor in images.items():
+        reference = parse_reference(name)
+        if reference.tag is None:
+            raise UsageError(f"'{name}' has no tag")
+        annotations = {_CONTAINERD_NAME: _full_name(reference.registry, reference.repository, reference.tag)}
+        tagged = _with_tag(replace(descriptor, annotations={**descriptor.annotations, **annotations}), reference.tag)
+        entries.append(tagged.document())
+        docker.append(_docker_entry(name, descriptor, blobs, platform))
+        needed |= {blob.digest: blob.size for blob in reachable(blobs, descriptor)}
+    documents = {
+        "index.json": _index(entries),
+        "manifest.json": canonical_json(_one_entry_per_image(docker)),
+        "oci-layout": _LAYOUT,
+    }
+    with _disk(file, "write"):
+        temporary = file.with_name(f".{file.name}.{os.urandom(6).hex()}")
+        try:
+            with temporary.open("xb", buffering=_CHUNK) as out:
+                _write_tar(out, documents, needed, blobs)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _full_name(registry: str, repository: str, tag: str) -> str:
+    """The name as containerd spells it: Docker Hub is written out."""
+    if registry:
+        return f"{registry}/{repository}:{tag}"
+    return f"docker.io/{repository if '/' in repository else 'library/' + repository}:{tag}"
+
+
+def _docker_entry(name: str, descriptor: Descriptor, blobs: Store, platform: Platform | None) -> dict[str, Any]:
+    """The image as `docker save` lists it."""
+    found = manifests_of(blobs, descriptor)
+    if not found:
+        raise FormatError(f"{name}: the index has no image")
+    wanted = [str(platform)] if platform else []
+    by_platform = {str(entry.platform): manifest for entry, manifest in reversed(found)}
+    chosen = next(
+        (by_platform[one] for one in (*wanted, "linux/amd64") if one in by_platform),
+        found[0][1],
+    )
+    return {
+        "Config": _blob_name(chosen.config.digest),
+        "RepoTags": [name],
+        "Layers": [_blob_name(layer.digest) for layer in chosen.layers],
+    }
+
+
+def _one_entry_per_image(docker: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Names of one image share an entry, as `docker save` writes them."""
+    merged: dict[str, dict[str, Any]] = {}
+    for entry in docker:
+        first = merged.setdefault(entry["Config"], entry)
+        if first is not entry:
+            first["RepoTags"] += entry["RepoTags"]
+    return list(merged.values())
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/sha256/{hex_of(digest)}"
+
+
+def _write_tar(out: BinaryIO, documents: Mapping[str, bytes], needed: Mapping[Digest, int], blobs: Store) -> None:
+    for directory in ("blobs", "blobs/sha256"):
+        out.write(tar_header(TarEntry(directory, "directory", 0o755, 0, 0, 0)))
+    for digest in sorted(needed):
+        size = blobs.size(digest)
+        out.write(tar_header(TarEntry(_blob_name(digest), "file", 0o644, 0, 0, 0, size)))
+        _copy(blobs, digest, size, out.write)
+        out.write(padding(size))
+    for name, content in documents.items():
+        out.write(tar_header(TarEntry(name, "file", 0o644, 0, 0, 0, len(content))) + content + padding(len(content)))
+    out.write(END_OF_ARCHIVE)
+
+
+def _copy(blobs: Store, digest: Digest, size: int, write: Callable[[bytes], object]) -> None:
+    seen, copied = sha256(), 0
+    with blobs.open(digest) as file:
+        while chunk := file.read(_CHUNK):
+            seen.update(chunk)
+            copied += len(chunk)
+            write(chunk)
+    if copied != size or seen.hexdigest() != hex_of(digest):
+        raise DigestMismatch(f"the store's blob {digest} is damaged", hint="sixsmith store verify finds all of them")
+
+
+# ---- reading
+
+
+def open_layout(path: Path) -> Layout:
+    """The layout in a folder, or in an archive of `write_archive`'s kind (any tar with an OCI layout at its root).
+
+    Raises FormatError when it is neither, StoreError when it cannot be read.
+    """
+    with _disk(path, "read"):
+        medium: _Medium = _Folder(path) if path.is_dir() else _Archive(path)
+        return Layout(medium, str(path))
+
+
+class Layout:
+    """Images in a layout: blobs to read (`BlobReader`), and `refs`, descriptors by ref name.
+
+    `descriptors` also has those without a name.
+    """
+
+    def __init__(self, medium: _Medium, name: str) -> None:
+        self._medium = medium
+        self.name = name
+        self.descriptors: tuple[Descriptor, ...] = ()
+        self.refs: dict[str, Descriptor] = {}
+        self._load()
+
+    def _load(self) -> None:
+        if not self._medium.exists("oci-layout") and not self._medium.exists("index.json"):
+            raise FormatError(f"{self.name}: neither 'oci-layout' nor 'index.json' is in it: no image layout")
+        raw = self._medium.read("index.json") if self._medium.exists("index.json") else _EMPTY_INDEX
+        self.descriptors = parse_index(raw, what=f"{self.name}: index.json").manifests
+        for descriptor in self.descriptors:
+            tag = descriptor.annotations.get(REF_NAME)
+            if tag is not None:
+                self.refs[tag] = descriptor
+
+    def __enter__(self) -> Layout:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of an archive's file."""
+        self._medium.close()
+
+    def ref(self, tag: str | None) -> Descriptor:
+        """The image of a tag, or the only image when `tag` is None. Raises UsageError naming the tags there are."""
+        if tag is None and len(self.descriptors) == 1:
+            return self.descriptors[0]
+        if tag in self.refs:
+            return self.refs[tag]
+        there = ", ".join(sorted(self.refs)) or "none"
+        if tag is None:
+            raise UsageError(f"{self.name} holds {len(self.descriptors)} images: name a tag of {there}")
+        raise UsageError(f"{self.name} has no tag '{tag}', only {there}", hint=nearest(tag, self.refs))
+
+    def has(self, digest: Digest) -> bool:
+        return self._medium.exists(_blob_name(parse_digest(digest)))
+
+    def size(self, digest: Digest) -> int:
+        """The blob's size in bytes. Raises BlobMissing."""
+        return self._medium.size(self._there(digest))
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob as a file, not verified. Raises BlobMissing."""
+        return self._medium.open(self._there(digest))
+
+    def read(self, digest: Digest) -> bytes:
+        """The blob's bytes, verified. Raises BlobMissing and DigestMismatch."""
+        blob = self._medium.read(self._there(digest))
+        found = digest_of(blob)
+        if found != digest:
+            raise DigestMismatch(f"{self.name}: blob {digest} has other bytes: they are {found}")
+        return blob
+
+    def _there(self, digest: Digest) -> str:
+        if not self.has(digest):
+            raise BlobMissing(f"{self.name} has no blob {digest}")
+        return _blob_name(digest)
+
+
+class _Medium:
+    """Files by name below a root."""
+
+    def exists(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def size(self, name: str) -> int:
+        raise NotImplementedError
+
+    def open(self, name: str) -> BinaryIO:
+        raise NotImplementedError
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as file:
+            return file.read()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _Folder(_Medium):
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def exists(self, name: str) -> bool:
+        return (self._root / name).is_file()
+
+    def size(self, name: str) -> int:
+        return (self._root / name).stat().st_size
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._root / name).open("rb")
+
+
+class _Archive(_Medium):
+    """A tar, mapped into memory and read in place."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < len(END_OF_ARCHIVE):
+                raise FormatError(f"{path}: too short for an archive")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if self._map[:2] == b"\x1f\x8b":
+            raise FormatError(f"{path}: a compressed archive", hint="inflate it first: gunzip")
+        entries = iter_tar(memoryview(self._map), what=str(path), strip=True)
+        self._files = {entry.path: entry for entry in entries if entry.kind == "file"}
+
+    def exists(self, name: str) -> bool:
+        return name in self._files
+
+    def size(self, name: str) -> int:
+        return self._files[name].size
+
+    def open(self, name: str) -> BinaryIO:
+        entry = self._files[name]
+        return io.BufferedReader(_Slice(self._map, entry.offset, entry.size), _CHUNK)
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class _Slice(io.RawIOBase):
+    """Part of a mapped file as a file of its own."""
+
+    def __init__(self, mapped: mmap.mmap, start: int, size: int) -> None:
+        self._mapped, self._position, self._stop = mapped, start, start + size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), self._stop - self._position)
+        buffer[:count] = self._mapped[self._position : self._position + count]
+        self._position += count
+        return count
