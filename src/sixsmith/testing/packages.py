@@ -17,6 +17,8 @@ from sixsmith.testing.tars import TIME, SampleFile, sample_files, tar_bytes
 
 __all__ = ["SamplePackage", "make_apk", "make_index", "signature_member"]
 
+_BLOCK = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class SamplePackage:
@@ -66,7 +68,8 @@ def make_apk(
     members = sample_files(files)
     scripts = dict(scripts or {})
     data = gzip_member(tar_bytes(members, checksums=True, record=10_240), level)
-    size = sum(len(file.content) for file in members if file.kind == "file")
+    # as `du` would say in whole blocks, links and directories too: apk does not unpack a package of installed size 0
+    size = sum(max(_BLOCK, -(-len(file.content) // _BLOCK) * _BLOCK) for file in members)
     description = description or f"sample package {name}"
     origin = origin or name
     fields: list[tuple[str, object]] = [
