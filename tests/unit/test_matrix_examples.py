@@ -97,7 +97,7 @@ def test_the_schema_refuses_what_load_refuses() -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
     good = {"images": {"a": {"matrix": {"alpine": 3.22}}}}
     assert validator.is_valid(good)
-    for bad in (
+    wrong: tuple[dict[str, object], ...] = (
         {},
         {"images": {}, "imges": {}},
         {"images": {"a": {"pakages": ["x"]}}},
@@ -105,7 +105,8 @@ def test_the_schema_refuses_what_load_refuses() -> None:
         {"images": {"a": {"arch": ["amd64"]}}},
         {"images": {"a": {"matrix": {"include": [{"files": [{"source": "x"}]}]}}}},
         {"images": {"a": {"compression": "bzip2"}}},
-    ):
+    )
+    for bad in wrong:
         assert not validator.is_valid(bad), bad
 
 

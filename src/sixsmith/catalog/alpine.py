@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from typing import NamedTuple
 
 from sixsmith.catalog.facts import read_json, read_table
 from sixsmith.catalog.statement import Advice, Checksum
@@ -24,8 +24,7 @@ __all__ = [
 _ENDS_SOON_DAYS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What a release brought, in the words of the article that compares the first six."""
 
     new: tuple[str, ...]
@@ -33,8 +32,7 @@ class Changes:
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AlpineRelease:
+class AlpineRelease(NamedTuple):
     """One Alpine release branch, `3.22` or `edge`.
 
     `newest` is its newest known point release (`3.22.6`; a date for edge). `end_of_support` is the first day without

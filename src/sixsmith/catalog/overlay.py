@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from typing import NamedTuple
 
 from sixsmith.catalog.facts import read_json, read_table
 from sixsmith.catalog.statement import Advice, Checksum
@@ -35,8 +35,7 @@ _POWERPC_SINCE = _order("3.1.4.0")
 _NAMES_WITHOUT_VERSION_SINCE = _order("3.1.0.0")
 
 
-@dataclass(frozen=True, slots=True)
-class OverlayRelease:
+class OverlayRelease(NamedTuple):
     """One s6-overlay release. `released` is None where the date of its git tag is not known."""
 
     version: str
@@ -136,8 +135,7 @@ def overlay_checksum(version: str, file: str) -> Checksum | None:
     return _checksums().get((version.removeprefix("v"), file))
 
 
-@dataclass(frozen=True, slots=True)
-class _Advisory:
+class _Advisory(NamedTuple):
     first: _Order
     last: _Order
     problem: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Advice", "Checksum"]
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(NamedTuple):
     """A reason to choose otherwise.
 
     `severity` is `bad` (broken, dead, unpatched) or `caution`; `instead` is the next good version, or None where there
@@ -28,8 +27,7 @@ class Advice:
         return f"{text}; use {self.instead}" if self.instead else text
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Checksum(NamedTuple):
     """What a published file hashes to.
 
     `algorithm` is sha256, sha512 or md5. `confirmed` is true when independent sources agree (or the publisher says it);
