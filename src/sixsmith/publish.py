@@ -18,10 +18,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from sixsmith.errors import DigestMismatch, FormatError, RegistryError, UsageError
-from sixsmith.events import Reporter, Uploaded, silent
+from sixsmith.events import Progress, Reporter, Uploaded, silent
 from sixsmith.io.http import Http
 from sixsmith.io.registry import INDEX_TYPES, MANIFEST_TYPES, Blob, Registry
 from sixsmith.io.registry_auth import CredentialSource
@@ -272,7 +272,10 @@ class _Push:
         return [Reference(host, shipment.repository, tag) for tag in shipment.tags]
 
     def _upload(self, repository: str, digest: Digest, size: int, mount_from: str | None) -> str:
-        blob = Blob(digest, size, partial(self.store.open, digest))
+        def open_watched() -> _Watched:
+            return _Watched(self.store.open(digest), lambda done: self.reporter(Progress("", digest, done, size)))
+
+        blob = Blob(digest, size, open_watched)
         try:
             return self.registry.upload_blob(repository, blob, mount_from=mount_from).how
         except RegistryError as error:
@@ -290,6 +293,25 @@ class _Push:
             else:
                 tally.skipped += 1
         self.reporter(Uploaded("", digest, size, how))
+
+
+class _Watched:
+    """A file that tells how far it was read, in bytes."""
+
+    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
+        self._file = file
+        self._tell = tell
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        self._tell(self._file.tell())
+        return piece
+
+    def seek(self, offset: int) -> int:
+        return self._file.seek(offset)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _run(threads: ThreadPoolExecutor, work: Callable[[Item], None], items: Sequence[Item]) -> None:

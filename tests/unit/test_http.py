@@ -298,6 +298,18 @@ def test_the_last_answer_of_many_is_returned(root: Path, http: Http) -> None:
         assert len(server.requests) == 4
 
 
+def test_a_slow_answer_is_waited_for_when_that_is_wanted(root: Path, http: Http) -> None:
+    class Slow(Loopback):
+        def answer(self, request: Request) -> Reply:
+            self.closed.wait(0.4)
+            return Reply(201)
+
+    with Slow() as server:
+        assert http.exchange("PUT", server.url, body=b"x", stall=5).status == 201
+        with pytest.raises(TransferFailed, match=r"stalled for 0\.2 s"):
+            http.exchange("PUT", server.url, body=b"x", attempts=1)
+
+
 def test_a_file_is_sent_anew_with_each_attempt(root: Path, http: Http) -> None:
     taken: list[bytes] = []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sixsmith.errors import DigestMismatch, FormatError, RegistryError, StoreError, UsageError
-from sixsmith.events import Event, Uploaded
+from sixsmith.events import Event, Progress, Uploaded
 from sixsmith.io.http import Http, Patience
 from sixsmith.io.registry import Registry
 from sixsmith.io.store import Store
@@ -152,6 +152,16 @@ def test_every_blob_is_told(store: Store, server: FakeRegistry) -> None:
     told = sorted((event.digest, event.how) for event in seen if isinstance(event, Uploaded))
     expected = [(digest_of(BASE), "mounted"), (digest_of(BASE), "uploaded"), (digest_of(CONFIG), "mounted")]
     assert told == sorted([*expected, (digest_of(CONFIG), "uploaded"), (image, "uploaded"), (image, "uploaded")])
+
+
+def test_progress_is_told_in_bytes(store: Store, server: FakeRegistry) -> None:
+    seen: list[Event] = []
+    image = make_manifest(store, BASE)
+    publish([Shipment("a", ("1",), image)], store=store, registry=client(server), reporter=seen.append)
+    steps = [event.done for event in seen if isinstance(event, Progress) and event.name == digest_of(BASE)]
+    assert steps == sorted(steps)
+    assert steps[-1] == len(BASE)
+    assert len(set(steps)) > 2
 
 
 def test_nothing_to_push_asks_nobody(store: Store) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 from sixsmith.errors import FetchError, UsageError
@@ -39,6 +39,7 @@ __all__ = [
     "Http",
     "Memory",
     "Patience",
+    "Readable",
     "Sink",
     "TlsFailed",
     "TooLarge",
@@ -53,7 +54,16 @@ Result = TypeVar("Result")
 CHUNK = 64 << 10
 MAX_ANSWER = 4 << 20
 
-Body = bytes | Callable[[], IO[bytes]] | None
+
+class Readable(Protocol):
+    """What is asked of a file that is sent."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, /) -> object: ...
+    def close(self) -> None: ...
+
+
+Body = bytes | Callable[[], Readable] | None
 """What a request sends: bytes, or a function that opens the file from its start, for each attempt anew."""
 
 _USER = re.compile(r"\A([a-z][a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
@@ -243,13 +253,13 @@ class Http:
 
         def attempt() -> int:
             wanted = {**(headers or {}), **transfer.resume_headers()}
-            with self._open("GET", url, wanted, None) as (response, _):
+            with self._open("GET", url, wanted, None, self.patience.stall) as (response, _):
                 head = _lower(response.headers)
                 if response.status == 416:
                     transfer.forget()
                 _check_file(response.status, head)
                 transfer.begin(response.status, head)
-                for chunk in self._pieces(response, transfer.how_far):
+                for chunk in self._pieces(response, self.patience.stall, transfer.how_far):
                     transfer.take(chunk)
                 if transfer.total is None and size is not None and transfer.done < size:
                     raise Again(f"broke off {transfer.how_far()}")
@@ -277,20 +287,24 @@ class Http:
         body: Body = None,
         limit: int = MAX_ANSWER,
         attempts: int | None = None,
+        stall: float | None = None,
         final: Callable[[Answer], bool] = lambda answer: False,
     ) -> Answer:
         """One request and its whole answer, whatever its status; 429 and 5xx are tried again unless `final` says no.
 
+        `attempts` and `stall` (seconds) are those of `patience` unless given.
         When all attempts ended in such a status the last answer is returned. Raises TransferFailed when there was none,
         FetchError when the answer is larger than `limit` bytes.
         """
         answers: list[Answer] = []
 
+        silence = stall or self.patience.stall
+
         def attempt() -> Answer:
             answers.clear()
-            with self._open(method, url, headers or {}, body) as (response, where):
+            with self._open(method, url, headers or {}, body, silence) as (response, where):
                 taken = bytearray()
-                for chunk in self._pieces(response, lambda: "in its answer"):
+                for chunk in self._pieces(response, silence, lambda: "in its answer"):
                     taken += chunk
                     if len(taken) > limit:
                         raise _Final(f"answers with more than {limit:,} bytes", TooLarge)
@@ -330,18 +344,18 @@ class Http:
 
     # ---- inside
 
-    def _pieces(self, response: urllib3.BaseHTTPResponse, how_far: Callable[[], str]) -> Iterator[bytes]:
+    def _pieces(self, response: urllib3.BaseHTTPResponse, stall: float, how_far: Callable[[], str]) -> Iterator[bytes]:
         """The body as it comes. Raises Again when it stalls or breaks off."""
         from urllib3.exceptions import HTTPError
 
         try:
             yield from response.stream(CHUNK, decode_content=False)
         except HTTPError as error:
-            raise Again(f"{_why(error, self.patience)} {how_far()}") from error
+            raise Again(f"{_why(error, self.patience.connect, stall)} {how_far()}") from error
 
     @contextmanager
     def _open(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, stall: float
     ) -> Iterator[tuple[urllib3.BaseHTTPResponse, str]]:
         """One answer after redirects, its body not read yet, and where it came from."""
         if self.offline:
@@ -354,7 +368,7 @@ class Http:
         sent.setdefault("accept-encoding", "identity")
         sent.setdefault("user-agent", _user_agent())
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._send(method, where, sent, body)
+            response = self._send(method, where, sent, body, stall)
             target = response.headers.get("location") if response.status in (301, 302, 303, 307, 308) else None
             if not target or (response.status < 304 and method not in ("GET", "HEAD")):
                 try:
@@ -366,11 +380,14 @@ class Http:
             where, sent = _follow(where, target, sent)
         raise _Final(f"redirects more than {MAX_REDIRECTS} times")
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, stall: float
+    ) -> urllib3.BaseHTTPResponse:
         from urllib3.exceptions import HTTPError, LocationParseError, SSLError
         from urllib3.util import Timeout
 
-        content = body() if callable(body) else body
+        file = body() if callable(body) else None
+        content = body if file is None else file
         try:
             return self._pool(url).urlopen(
                 method,
@@ -379,7 +396,7 @@ class Http:
                 body=content,
                 redirect=False,
                 retries=False,
-                timeout=Timeout(connect=self.patience.connect, read=self.patience.stall),
+                timeout=Timeout(connect=self.patience.connect, read=stall),
                 preload_content=False,
                 decode_content=False,
             )
@@ -390,10 +407,10 @@ class Http:
                 raise Again("the TLS handshake broke off") from error
             raise _Final(_tls_words(str(error)), TlsFailed) from error
         except (HTTPError, OSError) as error:
-            raise Again(_why(error, self.patience)) from error
+            raise Again(_why(error, self.patience.connect, stall)) from error
         finally:
-            if callable(body):
-                content.close()  # type: ignore[union-attr]  # it is what `body` opened
+            if file is not None:
+                file.close()
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         import urllib3
@@ -502,7 +519,7 @@ def _status_words(status: int) -> str:
     return f"the server answers {status} ({phrase})"
 
 
-def _why(error: Exception, patience: Patience) -> str:
+def _why(error: Exception, connect: float, stall: float) -> str:
     """What went wrong on the way, in words."""
     from urllib3 import exceptions as wrong
 
@@ -511,9 +528,9 @@ def _why(error: Exception, patience: Patience) -> str:
     if isinstance(error, wrong.NewConnectionError):
         return f"cannot connect ({_innermost(error)})"
     if isinstance(error, wrong.ConnectTimeoutError):
-        return f"no connection within {patience.connect:g} s"
+        return f"no connection within {connect:g} s"
     if isinstance(error, wrong.ReadTimeoutError):
-        return f"stalled for {patience.stall:g} s"
+        return f"stalled for {stall:g} s"
     if isinstance(error, wrong.ProxyError):
         return f"the proxy failed ({_innermost(error)})"
     if isinstance(error, wrong.IncompleteRead) or any(isinstance(part, wrong.IncompleteRead) for part in error.args):

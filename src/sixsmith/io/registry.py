@@ -39,6 +39,7 @@ MANIFEST_TYPES = (
 _ACCEPT = {"accept": ", ".join([*INDEX_TYPES, *MANIFEST_TYPES])}
 _MAX_MANIFEST = 16 << 20
 _MAX_PAGES = 10_000
+_SETTLING_SPEED = 1 << 20  # bytes per second that any registry manages
 _PULL = frozenset({"pull"})
 _PUSH = frozenset({"pull", "push"})
 # docker-registry tells of a full disk as errno 28 inside of "unknown error"
@@ -312,12 +313,14 @@ class Registry:
     def _step(self, ask: Ask, scopes: frozenset[str], repository: str) -> Answer:
         """One step of an upload: sent once, because the session's state is not known after a failure."""
         headers = {**ask.headers, "content-length": str(ask.length)} if ask.body is not None else ask.headers
+        # before it answers, the registry hashes what it was sent, and may copy it elsewhere
+        stall = self._http.patience.stall + ask.length / _SETTLING_SPEED
         ours = urlsplit(ask.url)[:2] == urlsplit(self._url())[:2]
 
         def send(extra: Mapping[str, str]) -> Answer:
             sent = {**headers, **extra} if ours else headers
             try:
-                return self._http.exchange(ask.method, ask.url, headers=sent, body=ask.body, attempts=1)
+                return self._http.exchange(ask.method, ask.url, headers=sent, body=ask.body, attempts=1, stall=stall)
             except TransferFailed as failed:
                 raise Again(failed.message.partition(": ")[2]) from None
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import IO, Literal
+from typing import Literal
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from sixsmith.io.http import Answer, Body
+from sixsmith.io.http import Answer, Body, Readable
 from sixsmith.model.digest import Digest
 
 __all__ = ["Ask", "Blob", "Outcome", "Refused", "upload_steps"]
@@ -35,7 +35,7 @@ class Blob:
 
     digest: Digest
     size: int
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], Readable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,8 @@ def _whole(method: str, url: str, blob: Blob) -> Ask:
     return Ask(method, url, {"content-type": _OCTETS}, blob.open, blob.size)
 
 
-def _opener(blob: Blob, start: int, end: int) -> Callable[[], IO[bytes]]:
-    return lambda: _Part(blob.open(), start, end)  # type: ignore[return-value]  # all that is asked of it is read and close
+def _opener(blob: Blob, start: int, end: int) -> Callable[[], Readable]:
+    return lambda: _Part(blob.open(), start, end)
 
 
 def _session(answer: Answer, before: str | None = None) -> str:
@@ -159,15 +159,20 @@ def _taken(answer: Answer, otherwise: int) -> int:
 class _Part:
     """The bytes `start` to `end` of a file."""
 
-    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
+    def __init__(self, file: Readable, start: int, end: int) -> None:
         self._file = file
-        self._left = end - start
-        file.seek(start)
+        self._start = start
+        self._end = end
+        self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         piece = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(piece)
         return piece
+
+    def seek(self, offset: int) -> None:
+        self._file.seek(self._start + offset)
+        self._left = self._end - self._start - offset
 
     def close(self) -> None:
         self._file.close()
