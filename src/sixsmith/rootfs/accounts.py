@@ -351,17 +351,25 @@ def remove_user(tree: Tree, name: str, *, backup: bool = True) -> None:
         raise InstallRefused(f"unknown user {name}")
     _replace(tree, PASSWD, name, None, append=False, backup=backup)
     _replace(tree, SHADOW, name, None, append=False, backup=backup, optional=True)
-    _leave_groups(tree, name, backup=backup)
+    _leave_groups(tree, name, None, backup=backup)
     own = group_named(tree, name)
     if own is not None and not any(user.gid == own.gid for user in users(tree)):
         _replace(tree, GROUP, name, None, append=False, backup=backup)
         _replace(tree, GSHADOW, name, None, append=False, backup=backup, optional=True)
 
 
-def _leave_groups(tree: Tree, name: str, *, backup: bool) -> None:
-    for group in groups(tree):
-        if name in group.members:
-            remove_from_group(tree, name, group.name, backup=backup)
+def _leave_groups(tree: Tree, name: str, group: str | None, *, backup: bool) -> None:
+    """Takes a user out of one group's members, or out of all, in one go."""
+    for path in (GROUP, GSHADOW):
+        if tree.find(path) is None:
+            continue
+        lines = []
+        for line in _lines(tree, path):
+            if group is None or line.startswith(group + ":"):
+                head, _, members = line.rpartition(":")
+                line = f"{head}:{','.join(member for member in members.split(',') if member != name)}"
+            lines.append(line)
+        _write_lines(tree, path, lines, backup=backup)
 
 
 def remove_group(tree: Tree, name: str, *, backup: bool = True) -> None:
@@ -378,16 +386,7 @@ def remove_group(tree: Tree, name: str, *, backup: bool = True) -> None:
 
 def remove_from_group(tree: Tree, user: str, group: str, *, backup: bool = True) -> None:
     """Takes a user out of a group's members, as `delgroup USER GROUP` does."""
-    for path in (GROUP, GSHADOW):
-        if tree.find(path) is None:
-            continue
-        lines = []
-        for line in _lines(tree, path):
-            if line.startswith(group + ":"):
-                head, _, members = line.rpartition(":")
-                line = f"{head}:{','.join(member for member in members.split(',') if member != user)}"
-            lines.append(line)
-        _write_lines(tree, path, lines, backup=backup)
+    _leave_groups(tree, user, group, backup=backup)
 
 
 def set_password(tree: Tree, name: str, change: str, *, backup: bool = True) -> None:
@@ -419,6 +418,9 @@ def set_password(tree: Tree, name: str, change: str, *, backup: bool = True) -> 
         fields[2] = str(tree.epoch // _DAY)
     lines[found] = ":".join(fields)
     _write_lines(tree, SHADOW, lines, backup=backup)
+    rest = f"x:{user.uid}:{user.gid}:{user.gecos}:{user.home}:{user.shell}"
+    changed = [f"{name}:{rest}" if line.startswith(name + ":") else line for line in _lines(tree, PASSWD)]
+    _write_lines(tree, PASSWD, changed, backup=backup)
 
 
 # --- what the family file asks for ----------------------------------------------------------------------------------

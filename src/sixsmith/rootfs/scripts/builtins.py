@@ -77,7 +77,7 @@ def set_(call: Call) -> int:
 def shift(call: Call) -> int:
     count = _number(call, 1)
     if count > len(call.shell.arguments):
-        return 1
+        raise call.unknown("'shift' past the last argument, which shells answer differently")
     call.shell.arguments = call.shell.arguments[count:]
     return 0
 

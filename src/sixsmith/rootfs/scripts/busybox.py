@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from sixsmith.rootfs.scripts.syntax import NotUnderstood
 
-__all__ = ["applet_links", "suid_links", "system_shell"]
+__all__ = ["applet_links", "suid_links", "system_shell", "version"]
 
 _DIRECTORIES = ("", "bin", "sbin", "usr/bin", "usr/sbin")
 _WINDOW = 64 << 10

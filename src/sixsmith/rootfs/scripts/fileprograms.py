@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from sixsmith.rootfs.accounts import gid_of, uid_of
+from sixsmith.rootfs.scripts import busybox
 from sixsmith.rootfs.scripts.files import Files, Refused
 from sixsmith.rootfs.scripts.options import Options, parse_options
 from sixsmith.rootfs.scripts.shell import Builtin, Call, decode, encode
@@ -45,10 +46,10 @@ def mode_after(text: str, old: int, *, directory: bool, umask: int) -> int:
         return int(text, 8) & 0o7777
     mode = old
     for clause in text.split(","):
-        match = re.fullmatch(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)", clause)
+        match = re.fullmatch(r"([ugoa]*)((?:[-+=][ugo]|[-+=][rwxXst]*)+)", clause)
         if match is None:
             raise NotUnderstood(f"the mode '{text}' is not understood")
-        for operator, permissions in re.findall(r"([-+=])([rwxXst]*|[ugo])", match.group(2)):
+        for operator, permissions in re.findall(r"([-+=])([ugo]|[rwxXst]*)", match.group(2)):
             mode = _apply_clause(mode, match.group(1), operator, permissions, directory=directory, umask=umask)
     return mode
 
@@ -56,9 +57,11 @@ def mode_after(text: str, old: int, *, directory: bool, umask: int) -> int:
 def _apply_clause(mode: int, who: str, operator: str, permissions: str, *, directory: bool, umask: int) -> int:
     everyone = not who or "a" in who
     mask = 0
-    for letter, bits in (("u", 0o4700), ("g", 0o2070), ("o", 0o1007)):
+    for letter, bits in (("u", 0o4700), ("g", 0o2070), ("o", 0o0007)):
         if everyone or letter in who:
             mask |= bits
+    if everyone:
+        mask |= 0o1000
     if permissions in ("u", "g", "o") and permissions:
         three = mode >> {"u": 6, "g": 3, "o": 0}[permissions] & 7
         bits = three * 0o111
@@ -72,8 +75,6 @@ def _apply_clause(mode: int, who: str, operator: str, permissions: str, *, direc
     bits &= mask
     if not who:
         bits &= ~umask
-    if "t" in permissions and who and "a" not in who and "o" not in who:
-        bits &= ~0o1000
     if operator == "+":
         return mode | bits
     if operator == "-":
@@ -366,6 +367,10 @@ def cp(call: Call) -> int:
         place = _join(target, _last(source)) if into and _last(source) not in (".", "/") else target
         if "n" in options and files.exists(place):
             return
+        there = files.node(place)
+        if "f" in options and call.program != "coreutils" and there is not None and there.kind == "file":
+            if (node := files.node(source)) is not None and node.kind == "file" and node.path != there.path:
+                files.remove(place)  # busybox takes the old file away first, GNU only one that it may not write
         _copy(call, source, place, recursive=recursive, keep=keep, follow=follow, force="f" in options)
 
     return _each(call, sources, copy)
@@ -447,7 +452,10 @@ def readlink(call: Call) -> int:
     for path in options.operands:
         try:
             if "f" in options:
-                call.out("/" + call.files.real(path) + end)
+                real = call.files.real(path)
+                if not call.files.exists("/" + real) and _wants_target(call):
+                    raise Refused("No such file or directory")
+                call.out("/" + real + end)
                 continue
             node = call.files.node(path, follow=False)
             if node is None or node.kind != "symlink":
@@ -456,6 +464,16 @@ def readlink(call: Call) -> int:
         except Refused:
             status = 1
     return status
+
+
+def _wants_target(call: Call) -> bool:
+    """Whether `readlink -f` of a path whose last name is missing fails: busybox's did, up to some release."""
+    if call.program != "busybox":
+        return False
+    version = busybox.version(call.shell.programs.busybox_binary())
+    if (1, 31) < version < (1, 35):
+        raise call.unknown("whether this busybox's readlink -f prints a path that is not there is not known here")
+    return version <= (1, 31)
 
 
 def realpath(call: Call) -> int:

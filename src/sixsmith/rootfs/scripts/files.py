@@ -97,7 +97,7 @@ class Files:
             real = self.real(path, follow=follow)
         except Refused:
             return False
-        return real == "" or real in self.tree
+        return real in ("", "dev/null") or real in self.tree
 
     def names(self, path: str) -> list[str]:
         """Names in a directory, sorted by bytes. Raises Refused."""

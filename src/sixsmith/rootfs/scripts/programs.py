@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from sixsmith.rootfs.scripts import busybox
 from sixsmith.rootfs.scripts.builtins import BUILTINS
 from sixsmith.rootfs.scripts.files import Files
@@ -85,6 +87,7 @@ class Programs:
             return 127
         own = node.path.rpartition("/")[2]
         name = path.rpartition("/")[2]
+        call = msgspec.structs.replace(call, program=own)
         if own == "busybox" and name != "busybox":
             return self.applet(name, call)
         content = node.content.read() if node.content is not None else b""

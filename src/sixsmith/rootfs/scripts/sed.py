@@ -381,38 +381,26 @@ class _Editor:
 
     def _substitute(self, command: _Command) -> None:
         assert command.regex is not None
-        out: list[str] = []
-        at = position = count = 0
-        changed = False
         space = self.space
-        while position <= len(space):
-            match = command.regex.search(space, position)
-            if match is None:
-                break
-            if match.end() == match.start() == at and count and at == position and changed and out:
-                # An empty match right after a match is none.
-                if at < len(space):
-                    out.append(space[at])
-                at += 1
-                position = at
-                continue
+        out: list[str] = []
+        copied = count = 0
+        last_end = -1
+        for match in command.regex.finditer(space):
+            if match.end() == match.start() == last_end:
+                continue  # an empty match right after a match is none
+            last_end = match.end()
             count += 1
-            if count >= command.which:
-                out.append(space[at : match.start()] + _replacement(command.text, match))
-                at = match.end()
-                changed = True
-                if not command.every:
-                    break
-            position = match.end()
-            if match.end() == match.start():
-                if changed and at < len(space):
-                    out.append(space[at])
-                    at += 1
-                position += 1
-        if changed:
-            self.space = "".join(out) + space[at:]
-            if command.prints:
-                self.out.append(self.space + "\n")
+            if count < command.which:
+                continue
+            out.append(space[copied : match.start()] + _replacement(command.text, match))
+            copied = match.end()
+            if not command.every:
+                break
+        if not out:
+            return
+        self.space = "".join(out) + space[copied:]
+        if command.prints:
+            self.out.append(self.space + "\n")
 
 
 def _check_replacement(text: str, groups: int, editor: _Editor) -> None:

@@ -134,6 +134,8 @@ class Call(msgspec.Struct, frozen=True):
     shell: Shell
     arguments: list[str]
     streams: Streams
+    program: str = ""
+    """Name of the file that the program is (`busybox`, `coreutils`), where it is one."""
 
     @property
     def files(self) -> Files:
@@ -172,6 +174,7 @@ class Shell:
         self.nounset = False
         self.noglob = False
         self.pipefail = False
+        self.loops = 0
         self.condition = 0
         """More than zero where a failing command does not end a `set -e` script."""
         self.line = 0
@@ -186,7 +189,18 @@ class Shell:
         twin.readonly = set(self.readonly)
         twin.functions = dict(self.functions)
         twin.locals = [{} for _ in self.locals]
-        for option in ("status", "errexit", "nounset", "noglob", "pipefail", "condition", "line", "steps", "nesting"):
+        for option in (
+            "status",
+            "errexit",
+            "nounset",
+            "noglob",
+            "pipefail",
+            "condition",
+            "line",
+            "steps",
+            "nesting",
+            "loops",
+        ):
             setattr(twin, option, getattr(self, option))
         return twin
 
@@ -308,10 +322,12 @@ class Shell:
             return self._group(command, streams)
         if isinstance(command, If):
             return self._if(command, streams)
-        if isinstance(command, For):
-            return self._for(command, streams)
-        if isinstance(command, While):
-            return self._while(command, streams)
+        if isinstance(command, For | While):
+            self.loops += 1
+            try:
+                return self._for(command, streams) if isinstance(command, For) else self._while(command, streams)
+            finally:
+                self.loops -= 1
         return self._case(command, streams)
 
     def _group(self, group: Group, streams: Streams) -> int:
@@ -376,8 +392,10 @@ class Shell:
         return not loop.again
 
     def leave_loop(self, levels: int, *, again: bool) -> None:
-        """`break` and `continue`."""
-        raise _Loop(levels, again)
+        """`break` and `continue`; outside of a loop they do nothing."""
+        levels = min(levels, self.loops)
+        if levels:
+            raise _Loop(levels, again)
 
     def _case(self, command: Case, streams: Streams) -> int:
         word = self.expand_text(command.word)
@@ -419,11 +437,14 @@ class Shell:
                 self.assign(name, value)
             return self.call(words, streams)
         saved = {name: self.variables.get(name) for name, _ in values}
+        exported = set(self.exported)
         for name, value in values:
             self.assign(name, value)
+            self.exported.add(name)
         try:
             return self.call(words, streams)
         finally:
+            self.exported = exported
             for name, old in saved.items():
                 self._restore(name, old)
 
