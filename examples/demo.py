@@ -136,7 +136,7 @@ def look(layout: Path) -> None:
     subprocess.run([skopeo, "list-tags", f"oci:{layout}"], check=False, stderr=subprocess.DEVNULL)
     command = [skopeo, "inspect", "--override-arch", "amd64", f"oci:{layout}:3.12-2.0.0.1"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    print("\n".join(shown.splitlines()[:8] + ["    …"]))
+    print("\n".join([*shown.splitlines()[:8], "    …"]))
 
 
 def say(text: str) -> None:

@@ -124,7 +124,9 @@ class Variant:
     `minirootfs`, `packages`, `none` or an image reference; with `parent` (the id of another cell) the base is that
     cell's image and `base` says `parent`. For a child, `packages`, `env`, `files` … are what it adds to the parent; the
     Alpine release is the parent's, and `overlay` is None unless the child lays one on itself.
-    `services` is the mapping of the family file as read (scalars are text), or a folder path, or None.
+    `alpine` is empty for an image on another image (or on nothing) whose matrix names no release; `{axis}` in texts is
+    filled in. `services` is the mapping of the family file as read (scalars are text that knows its place, see
+    `model.spelled`), or a folder path, or None.
     """
 
     id: str

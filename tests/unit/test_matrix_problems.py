@@ -111,6 +111,7 @@ def test_every_mistake_is_told_in_file_order() -> None:
         ("files: [{path: /x, content: y, mode: rw}]", "'rw' is not an octal mode"),
         ("files: [{path: /x, type: absent, content: y}]", "type absent has no 'content'"),
         ("files: [{path: /x, type: fille, content: y}]", "(did you mean 'file'?)"),
+        ("files: [{path: /x, content: y}, {path: //x, content: z}]", "f.yaml:4:37: two entries for the file '/x'"),
         ("files: [{path: /x, source: nope.conf}]", "f.yaml:4:32: no file 'nope.conf'"),
         ("services: {a/b: {run: x}}", "'a/b' cannot be the name of a service"),
         ("services: {s6rc-x: {run: x}}", "'s6rc-x' cannot be the name of a service"),

@@ -8,7 +8,7 @@ __all__ = ["Advice", "Checksum"]
 
 
 class Advice(NamedTuple):
-    """A reason to choose otherwise.
+    """A reason to choose otherwise: `subject` and `message` make a sentence.
 
     `severity` is `bad` (broken, dead, unpatched) or `caution`; `instead` is the next good version, or None where there
     is none; `reference` is an issue or page that tells more, `#123` being an issue of the subject's own project.
@@ -21,7 +21,7 @@ class Advice(NamedTuple):
     instead: str | None = None
 
     def __str__(self) -> str:
-        text = f"{self.subject}: {self.message}"
+        text = f"{self.subject} {self.message}"
         if self.reference:
             text += f" ({self.reference})"
         return f"{text}; use {self.instead}" if self.instead else text

@@ -311,6 +311,11 @@ class Expansion:
         for kind, names in (("user", [user.name for user in users]), ("group", [group.name for group in groups])):
             for name in dict.fromkeys(name for name in names if names.count(name) > 1):
                 self.problems.add(place, f"two entries for the {kind} '{name}'")
+        paths: set[str] = set()
+        for entry in settings.get("files", ()):
+            if entry.path in paths:
+                self.problems.add(entry.place, f"two entries for the file '{entry.path}'")
+            paths.add(entry.path)
         services = settings.get("services")
         if services is not None and OVERLAY not in expanded.cell.axes:
             where = services.place if isinstance(services, Spelled) else next((key.place for key in services), place)
