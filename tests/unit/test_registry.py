@@ -267,6 +267,20 @@ def test_tokens_are_kept_by_scope_and_renewed() -> None:
         assert scopes == {"repository:web:pull,push", "repository:web:pull"}
 
 
+@pytest.mark.parametrize("tokens", [False, True], ids=["Basic", "Bearer"])
+def test_a_blob_is_fetched_by_whoever_may(tokens: bool) -> None:
+    with FakeRegistry(Ways(account=("me", "secret"), tokens=tokens)) as server:
+        push_image(client(server, credentials=user()))
+        registry = client(server, credentials=user())
+        for _ in range(2):
+            taken = Memory()
+            registry.fetch_blob("web", digest_of(BIG), taken, size=len(BIG))
+            assert taken.taken == BIG
+            server.expire_tokens()
+        with pytest.raises(RegistryError, match="asked without credentials"):
+            client(server).fetch_blob("web", digest_of(BIG), Memory())
+
+
 def test_an_identity_token_is_exchanged() -> None:
     with FakeRegistry(Ways(account=("", "refresh"), tokens=True)) as server:
         token = Credentials("<token>", "", "the test", "refresh")

@@ -35,6 +35,7 @@ __all__ = [
     "Again",
     "Answer",
     "Body",
+    "CredentialsNeeded",
     "FileMissing",
     "Http",
     "Memory",
@@ -72,6 +73,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)\Z")
 
 class FileMissing(FetchError):
     """The server answered, and it has no such file."""
+
+
+class CredentialsNeeded(FetchError):
+    """The server wants to know who asks, or does not take who asked (401)."""
 
 
 class TooLarge(FetchError):
@@ -476,6 +481,8 @@ def _check_file(status: int, headers: Mapping[str, str]) -> None:
         return
     if status in (404, 410):
         raise _Final(_status_words(status), FileMissing)
+    if status == 401:
+        raise _Final(_status_words(status), CredentialsNeeded)
     if status == 416 or _worth_another(status):
         raise Again(_status_words(status), retry_after(headers))
     raise _Final(_status_words(status))

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from sixsmith.errors import DigestMismatch, FetchError, FormatError, RegistryError
-from sixsmith.io.http import Again, Answer, Body, Http, Sink, TlsFailed, TransferFailed, retry_after
+from sixsmith.io.http import Again, Answer, Body, CredentialsNeeded, Http, Sink, TlsFailed, TransferFailed, retry_after
 from sixsmith.io.registry_auth import HUB_HOSTS, Authenticator, CredentialSource
 from sixsmith.io.upload import CHUNK, Ask, Blob, Outcome, Refused, upload_steps
 from sixsmith.model.digest import Digest, check_digest, digest_of, hex_of, parse_digest
@@ -146,14 +146,23 @@ class Registry:
 
     def fetch_blob(self, repository: str, digest: Digest, sink: Sink, *, size: int | None = None) -> int:
         """Stream the blob into `sink`, which verifies it at `commit`; returns its size in bytes."""
-        # a HEAD first: it settles who we are, so that the body needs no second try
-        self._call("HEAD", repository, f"blobs/{digest}", _PULL)
-        repository = self._name(repository)
-        url = self._url() + _path(repository, f"blobs/{digest}")
-        known = self._auth.header(_scopes(repository, _PULL), repository)
-        headers = {"authorization": known} if known else {}
-        with self._told(f"fetching {digest_words(digest)} of {repository}"):
-            return self._http.fetch(url, sink, size=size, limit=size, headers=headers)
+        name = self._name(repository)
+        url = self._url() + _path(name, f"blobs/{digest}")
+
+        def fetch() -> int:
+            known = self._auth.header(_scopes(name, _PULL), name)
+            headers = {"authorization": known} if known else {}
+            with self._told(f"fetching {digest_words(digest)} of {repository}"):
+                return self._http.fetch(url, sink, size=size, limit=size, headers=headers)
+
+        try:
+            return fetch()
+        except RegistryError as error:
+            if not isinstance(error.__cause__, CredentialsNeeded):
+                raise
+        self._call("HEAD", repository, f"blobs/{digest}", _PULL)  # settles who we are, or says that we may not
+        sink.restart()
+        return fetch()
 
     # ---- manifests
 
