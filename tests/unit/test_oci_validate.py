@@ -107,7 +107,16 @@ def test_what_we_build_is_sound(store: Store) -> None:
             store.put(made.manifest)
             index = make_index([made])
             store.put(index.raw)
+            vouched = records(store)
             assert said(store, index.descriptor) == []
+            assert records(store) == vouched  # nothing had to be looked into
+            assert validate_image(store, index.descriptor, deep=True) == []
+            assert records(store) == vouched  # and what a deep look finds is what was vouched for
+
+
+def records(store: Store) -> dict[str, bytes]:
+    """What is remembered of layers."""
+    return {path.name: path.read_bytes() for path in (store.root / "records" / "validated").iterdir()}
 
 
 def change(*path: str | int, to: Any) -> Edit:

@@ -130,7 +130,7 @@ class Segment:
 class PlannedLayer:
     """One layer: an archive as it stands (`source`), a layer that exists (`existing`), or segments to be written.
 
-    `notes` says for packages that are not layers of their own why not.
+    `entries` are the members of such an archive. `notes` says for packages that are not layers of their own why not.
     """
 
     kind: str
@@ -138,6 +138,7 @@ class PlannedLayer:
     reason: str
     size: int
     source: Source | None = None
+    entries: Sequence[TarEntry] | None = None
     existing: ExistingLayer | None = None
     segments: tuple[Segment, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
@@ -292,7 +293,9 @@ class _Planner:
         fault = _overlay_fault(overlay, nodes)
         if fault is None:
             reason = "the release's own tarball, as it is"
-            layer = PlannedLayer("overlay", (overlay.name,), reason, overlay.size, source=overlay.source)
+            layer = PlannedLayer(
+                "overlay", (overlay.name,), reason, overlay.size, source=overlay.source, entries=overlay.entries
+            )
             self.layers.append(layer)
             self.merged = apply_layer(self.merged, overlay.entries or (), overlay.source, origin=OVERLAY)
             return
@@ -377,7 +380,9 @@ class _Planner:
 
     def _lay_verbatim(self, package: LayerPackage) -> None:
         reason = "the package's data segment as Alpine signed it"
-        layer = PlannedLayer("verbatim", (str(package),), reason, package.data_size, source=package.source)
+        layer = PlannedLayer(
+            "verbatim", (str(package),), reason, package.data_size, source=package.source, entries=package.entries
+        )
         self.layers.append(layer)
         self.merged = apply_layer(self.merged, package.entries, package.source, origin=package.origin)
 

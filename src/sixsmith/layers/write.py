@@ -25,15 +25,16 @@ from sixsmith.events import LayerWritten, Reporter, silent
 from sixsmith.layers.plan import ExistingLayer, LayerPlan, PlannedLayer, Segment
 from sixsmith.model.compression import GZIP_LEVEL, Bytes, compressor, gunzip, gzip_member
 from sixsmith.model.digest import Digest, digest_of, parse_digest
-from sixsmith.model.tar import END_OF_ARCHIVE, padding, tar_header
+from sixsmith.model.tar import END_OF_ARCHIVE, TarEntry, padding, tar_header
 from sixsmith.oci.blobs import Blobs, BlobSource, inflate_layer
-from sixsmith.oci.spec import LAYER_GZIP, LAYER_ZSTD, Layer, as_oci_layer_type
+from sixsmith.oci.spec import LAYER_GZIP, LAYER_ZSTD, Descriptor, Layer, as_oci_layer_type
+from sixsmith.oci.validate import vouch
 from sixsmith.rootfs.tree import Inline, Node, Source
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "diff_id_of", "remember_diff_id", "write_layers"]
+__all__ = ["CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "remember_diff_id", "write_layers"]
 
 CHUNK = 4 << 20
 """Bytes of tar in one compressed member at most. Part of the format: another value is another digest."""
@@ -85,23 +86,22 @@ def compressor_named(compression: str = "gzip", level: int | None = None) -> str
     return _Compression(compression, level).key
 
 
-def remember_diff_id(blobs: Blobs, digest: Digest, tar: Bytes) -> Digest:
-    """The diff_id of the blob whose uncompressed bytes are `tar`, remembered for ever.
+def remember_diff_id(
+    blobs: Blobs, digest: Digest, size: int, tar: Bytes, entries: Sequence[TarEntry] | None = None
+) -> Digest:
+    """The diff_id of a gzip blob whose uncompressed bytes are `tar`, remembered for ever.
 
-    For whoever has inflated a verified blob anyway: a verbatim layer then costs nothing more.
+    For whoever has inflated a verified blob anyway: as a verbatim layer it then costs nothing more. With `entries` (the
+    tar's members) the layer counts as validated, too.
     """
     known = blobs.record("diff-id", digest)
     if known is not None:
         return parse_digest(known.decode("ascii"))
     diff_id = digest_of(tar)
     blobs.keep("diff-id", digest, diff_id.encode("ascii"))
+    if entries is not None:
+        vouch(blobs, Descriptor(LAYER_GZIP, digest, size), diff_id, entries, tar=tar)
     return diff_id
-
-
-def diff_id_of(blobs: Blobs, digest: Digest, inflate: Callable[[], Bytes]) -> Digest:
-    """The diff_id of a stored blob; `inflate` is called only when nobody asked before."""
-    known = blobs.record("diff-id", digest)
-    return parse_digest(known.decode("ascii")) if known is not None else remember_diff_id(blobs, digest, inflate())
 
 
 def write_layers(
@@ -147,8 +147,13 @@ def _stored_layer(planned: PlannedLayer, blobs: Blobs) -> tuple[Layer, bool]:
     cached = blobs.has(digest)
     if not cached:
         _put_raw(source, digest, blobs)
-    diff_id = diff_id_of(blobs, digest, source.inflate if source is not None else BlobSource(blobs, digest).inflate)
     size = blobs.size(digest)
+    known = blobs.record("diff-id", digest)
+    if known is not None:
+        diff_id = parse_digest(known.decode("ascii"))
+    else:
+        tar = (source or BlobSource(blobs, digest)).inflate()
+        diff_id = remember_diff_id(blobs, digest, size, tar, planned.entries)
     if existing is not None:
         return _existing(planned, existing, size, diff_id), cached
     return Layer(digest, size, diff_id, LAYER_GZIP, planned.kind, planned.reason, planned.names), cached
@@ -284,6 +289,9 @@ def _written_layer(
     cached = record is not None
     if record is None:
         record = _splice(chunks, blobs, chosen, executor, threads)
+        entries = [node.entry() for segment in planned.segments for node in segment.nodes]
+        written = Descriptor(chosen.media_type, parse_digest(record.digest), record.size)
+        vouch(blobs, written, parse_digest(record.diff_id), entries)
         blobs.keep("layer", key, msgspec.json.encode(record))
     layer = Layer(
         parse_digest(record.digest),

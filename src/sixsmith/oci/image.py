@@ -300,7 +300,8 @@ def _history(layers: Sequence[Layer], parent: ImageConfig | None, moment: str) -
 
 
 def _step(layer: Layer, moment: str) -> dict[str, Any]:
-    step = {"created": moment, "created_by": f"{_HISTORY_BY} {layer.kind}: {', '.join(layer.names)}"}
+    shown = ", ".join(layer.names[:3]) + (f" and {len(layer.names) - 3} more" if len(layer.names) > 3 else "")
+    step = {"created": moment, "created_by": f"{_HISTORY_BY} {layer.kind}: {shown}"}
     if layer.reason:
         step["comment"] = layer.reason
     return step

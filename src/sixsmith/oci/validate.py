@@ -5,8 +5,9 @@ wrong media type, a truncated tar, a path named twice, a missing parent director
 looked at here before it is called done: blobs against their digests and sizes, documents against each other, each layer
 against its diff_id and against what unpackers disagree about.
 
-Looking into a layer costs an inflate and a hash; the findings hold for ever and are remembered by the layer's digest
-(`deep=True` looks again all the same). Sources: image-spec 1.1 `manifest.md`, `config.md`, `image-index.md`, `layer.md`.
+Looking into a layer costs an inflate and a hash; the findings hold for ever and are remembered by the layer's digest.
+Whoever has a layer's members and diff_id at hand anyway, because the bytes have just passed through, lets the same
+questions be asked there (`vouch`). `deep=True` reads everything again all the same. Sources: image-spec 1.1 `manifest.md`, `config.md`, `image-index.md`, `layer.md`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import msgspec
 from sixsmith.errors import DigestMismatch, FormatError, OutsideError, Place, Problem
 from sixsmith.model.arch import Platform
 from sixsmith.model.compression import Bytes
-from sixsmith.model.digest import digest_of
+from sixsmith.model.digest import Digest, digest_of
 from sixsmith.model.tar import BLOCK, TarEntry, parse_tar
-from sixsmith.oci.blobs import BlobReader, inflate_layer
+from sixsmith.oci.blobs import BlobReader, Blobs, inflate_layer
 from sixsmith.oci.spec import (
     CONFIG,
     DOCKER_CONFIG,
@@ -39,7 +40,7 @@ from sixsmith.oci.spec import (
     parse_manifest,
 )
 
-__all__ = ["layer_faults", "validate_image"]
+__all__ = ["validate_image", "vouch"]
 
 _CHECKS = 1
 """Counts up when a check is added: older findings are not believed then."""
@@ -71,6 +72,20 @@ def validate_image(
     validation = _Validation(blobs, deep)
     validation.descriptor(descriptor, name, depth=0)
     return validation.problems
+
+
+def vouch(
+    blobs: Blobs, descriptor: Descriptor, diff_id: Digest, entries: Sequence[TarEntry], *, tar: Bytes | None = None
+) -> None:
+    """Remember what there is to say about a layer whose bytes have just been hashed in both forms.
+
+    `entries` are its members, `tar` the uncompressed bytes where they are at hand; without them the archive is taken to
+    end with its end blocks, as every archive that is written here does.
+    """
+    looks = _TarLooks(entries)
+    faults = [*looks.faults(), *(_end_faults(tar, entries) if tar is not None else ())]
+    findings = _Findings(_CHECKS, diff_id, tuple(faults), *looks.open_ends())
+    blobs.keep("validated", _record_key(descriptor), msgspec.json.encode(findings))
 
 
 class _Validation:
@@ -302,27 +317,32 @@ def _look_into(blob: bytes, layer: Descriptor) -> _Findings:
         tar = inflate_layer(blob, what="layer")
     except FormatError as error:
         return _Findings(_CHECKS, "", (*faults, error.message))
-    more, needs, links = layer_faults(tar)
-    return _Findings(_CHECKS, digest_of(tar), (*faults, *more), tuple(sorted(needs)), tuple(sorted(links)))
-
-
-def layer_faults(tar: Bytes) -> tuple[list[str], set[str], set[str]]:
-    """What is wrong with a layer's tar by itself, and what it leaves to lower layers: directories, link targets."""
     try:
         entries = parse_tar(tar, what="layer")
     except FormatError as error:
-        return [error.message], set(), set()
-    looks = _TarLooks(tar, entries)
-    faults = list(looks.faults())
-    listed = {path for path, entry in looks.seen.items() if entry.kind == "directory"}
-    return faults, looks.needs - listed, looks.links
+        return _Findings(_CHECKS, digest_of(tar), (*faults, error.message))
+    looks = _TarLooks(entries)
+    faults += [*looks.faults(), *_end_faults(tar, entries)]
+    return _Findings(_CHECKS, digest_of(tar), tuple(faults), *looks.open_ends())
+
+
+def _end_faults(tar: Bytes, entries: Sequence[TarEntry]) -> Iterator[str]:
+    """Two blocks of zeros end an archive: readers stop there, and want to."""
+    view = memoryview(tar)
+    stop = 0
+    for entry in entries:
+        if entry.offset > stop + BLOCK and view[stop : stop + len(_END)] == _END:
+            yield f"'{entry.path}' stands after the end of the archive, where most readers do not look"
+            return
+        stop = entry.offset + entry.size + (-entry.size % BLOCK)
+    if view[stop : stop + len(_END)] != _END:
+        yield "the archive ends without its end blocks: it may be truncated"
 
 
 class _TarLooks:
     """The questions that are asked of each layer's archive."""
 
-    def __init__(self, tar: Bytes, entries: Sequence[TarEntry]) -> None:
-        self.tar = tar
+    def __init__(self, entries: Sequence[TarEntry]) -> None:
         self.entries = entries
         self.seen: dict[str, TarEntry] = {}
         self.needs: set[str] = set()
@@ -341,7 +361,11 @@ class _TarLooks:
                 yield fault
         if count > _MAX_SHOWN:
             yield f"and {count - _MAX_SHOWN} more of this kind"
-        yield from self._end()
+
+    def open_ends(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Directories and link targets that lower layers must have. Known when `faults` is done."""
+        listed = {path for path, entry in self.seen.items() if entry.kind == "directory"}
+        return tuple(sorted(self.needs - listed)), tuple(sorted(self.links))
 
     def _of_entry(self, entry: TarEntry) -> Iterator[str]:
         if entry.path.startswith("/"):
@@ -390,21 +414,6 @@ class _TarLooks:
                 hidden = f"{directory}/{name[4:]}" if directory else name[4:]
                 if hidden in self.seen:
                     yield f"both hides and lays '{hidden}'"
-
-    def _end(self) -> Iterator[str]:
-        """Two blocks of zeros end an archive: readers stop there, and want to."""
-        view = memoryview(self.tar)
-        for entry, following in zip(self.entries, self.entries[1:], strict=False):
-            stop = entry.offset + entry.size + (-entry.size % BLOCK)
-            if view[stop : stop + len(_END)] == _END:
-                yield f"'{following.path}' stands after the end of the archive, where most readers do not look"
-                return
-        stop = 0
-        if self.entries:
-            last = self.entries[-1]
-            stop = last.offset + last.size + (-last.size % BLOCK)
-        if view[stop : stop + len(_END)] != _END:
-            yield "the archive ends without its end blocks: it may be truncated"
 
 
 def _normal(path: str) -> str:
