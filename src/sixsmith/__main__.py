@@ -1,0 +1,5 @@
+"""`python -m sixsmith`."""
+
+from sixsmith.cli import main
+
+main()

@@ -1,0 +1,238 @@
+"""A plan and its verified parts become one file tree, in the order in which a Dockerfile's author would do it:
+packages, the overlay, accounts, files, services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from sixsmith import catalog
+from sixsmith.bases import Base
+from sixsmith.errors import LintFailed, UsageError, nearest
+from sixsmith.io.local import LocalSource
+from sixsmith.io.store import Store
+from sixsmith.io.supply import DEFAULT_LOCATION
+from sixsmith.layers.plan import LayerOverlay, LayerPackage
+from sixsmith.oci.image import Healthcheck, ImageSettings
+from sixsmith.overlay import LaidOverlay, check_base, check_bundles, lay_overlay, overlay_settings, read_overlay
+from sixsmith.plan import BuildPlan
+from sixsmith.rootfs.accounts import apply_accounts, gid_of, uid_of
+from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install
+from sixsmith.rootfs.tree import Member, Tree
+from sixsmith.s6.finding import Finding
+from sixsmith.variant import FileSpec, Variant
+
+__all__ = ["Assembly", "assemble_tree", "settings_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The finished tree, and what the layer planner wants to know about its parts."""
+
+    tree: Tree
+    layer_packages: tuple[LayerPackage, ...]
+    overlay: LayerOverlay | None
+    warnings: tuple[str, ...]
+
+
+def assemble_tree(
+    plan: BuildPlan,
+    base: Base,
+    packages: Mapping[str, InstallPackage],
+    *,
+    store: Store,
+    scripts: ScriptRunner | None = None,
+) -> Assembly:
+    """The tree of a plan. Raises InstallRefused, ScriptNotUnderstood, UsageError (a file's owner is nobody), FormatError."""
+    variant = plan.variant
+    tree = base.tree()
+    tree.epoch = plan.epoch
+    warnings: list[str] = []
+    if plan.steps or variant.base == "packages":
+        report = install(
+            tree,
+            plan.solution.steps if plan.solution else (),
+            packages,
+            world=plan.world,
+            repositories=_repository_lines(variant, tree),
+            keys=_keys(plan),
+            arch=variant.arch.name,
+            scripts=scripts,
+        )
+        tree = report.tree
+        warnings += report.messages
+    laid = _lay_overlay(plan, tree, store) if plan.overlay else None
+    apply_accounts(tree, variant.accounts.users, variant.accounts.groups)
+    for spec in variant.files:
+        _put_file(tree, spec, plan)
+    findings = list(laid.findings) if laid else []
+    if variant.overlay is not None:
+        findings += check_base(tree, variant.overlay.version)
+        findings += check_bundles(tree, variant.overlay.version, syslogd=variant.overlay.syslogd)
+    _refuse_errors(variant, findings)
+    warnings += [str(finding) for finding in findings]
+    overlay = LayerOverlay(laid.name, laid.nodes, laid.source, laid.entries, laid.size) if laid else None
+    return Assembly(tree, _layer_packages(plan, packages), overlay, tuple(warnings))
+
+
+def _refuse_errors(variant: Variant, findings: Sequence[Finding]) -> None:
+    """A broken service never reaches a container: errors stop the build, all of them shown."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        listed = "\n".join(f"  {finding}" for finding in errors)
+        raise LintFailed(f"{variant.id} would not run:\n{listed}")
+
+
+def _repository_lines(variant: Variant, tree: Tree) -> list[str]:
+    """etc/apk/repositories: the base's own lines stay; an image from nothing gets its release's public ones."""
+    old = tree.read("etc/apk/repositories")
+    lines = old.decode("utf-8", "replace").splitlines() if old else []
+    for repository in variant.repositories:
+        if repository.url is None:
+            if old is not None:
+                continue
+            branch = variant.alpine if variant.alpine == "edge" else f"v{variant.alpine}"
+            line = f"{DEFAULT_LOCATION}/{branch}/{repository.name}"
+        elif "://" in repository.url:
+            line = f"@{repository.pin} {repository.url}" if repository.pin else repository.url
+        else:
+            continue  # a folder of the machine that builds means nothing in the image
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _keys(plan: BuildPlan) -> Mapping[str, bytes]:
+    """The keys that an image with apk in it needs to patch itself, where its packages do not bring them."""
+    if all(package.name != "apk-tools" for package in plan.packages):
+        return {}
+    return catalog.keys_for(plan.variant.alpine, plan.variant.arch.name)
+
+
+def _layer_packages(plan: BuildPlan, packages: Mapping[str, InstallPackage]) -> tuple[LayerPackage, ...]:
+    found = []
+    for step in plan.installs:
+        package = packages[step.name]
+        assert package.source is not None, "a package that is installed has a source"
+        found.append(
+            LayerPackage(
+                step.name, step.version, f"apk:{step.name}", package.source, package.entries, package.data_size
+            )
+        )
+    return tuple(found)
+
+
+def _lay_overlay(plan: BuildPlan, tree: Tree, store: Store) -> LaidOverlay:
+    choice = plan.variant.overlay
+    assert choice is not None
+    files = {file.name.rpartition("/")[2]: store.read(file.digest) for file in plan.overlay}
+    return lay_overlay(tree, read_overlay(choice.version, plan.variant.arch, files))
+
+
+# ---- the family's own files
+
+
+def _put_file(tree: Tree, spec: FileSpec, plan: BuildPlan) -> None:
+    path = spec.path.strip("/")
+    owner = _owner(tree, spec)
+    if spec.type == "absent":
+        tree.remove(path)
+    elif spec.type == "symlink":
+        tree.make_symlink(path, spec.target or "")
+    elif spec.source is not None:
+        below = f"{path}/"
+        for local in plan.files:
+            if local.path == path or local.path.startswith(below):
+                mode = spec.mode if spec.mode is not None and local.path == path else local.mode
+                _put_local(tree, local.path, local.kind, local.source, local.digest, local.size, mode, owner)
+    elif spec.type == "directory":
+        tree.make_directory(path, mode=spec.mode if spec.mode is not None else 0o755, uid=owner[0], gid=owner[1])
+    else:
+        mode = spec.mode if spec.mode is not None else 0o644
+        tree.write(path, (spec.content or "").encode(), mode=mode, uid=owner[0], gid=owner[1])
+
+
+def _put_local(
+    tree: Tree, path: str, kind: str, source: str, digest: str, size: int, mode: int, owner: tuple[int, int]
+) -> None:
+    from sixsmith.model.digest import Digest
+
+    if kind == "symlink":
+        tree.make_symlink(path, source)
+    elif kind == "directory":
+        if tree.find(path) is None:
+            tree.make_directory(path, mode=mode, uid=owner[0], gid=owner[1])
+    else:
+        node = tree.write(path, b"", mode=mode, uid=owner[0], gid=owner[1])
+        content = Member(LocalSource(source, Digest(digest)), 0, size)
+        tree.put(msgspec.structs.replace(node, size=size, content=content))
+
+
+def _owner(tree: Tree, spec: FileSpec) -> tuple[int, int]:
+    """uid and gid by number or by a name that the image has; a group that is not said is the user's own."""
+    uid = gid = 0
+    if spec.owner is not None:
+        found = int(spec.owner) if spec.owner.isdigit() else uid_of(tree, spec.owner)
+        if found is None:
+            raise _nobody("user", spec.owner, tree, "etc/passwd", spec)
+        uid = found
+        if spec.group is None:
+            gid = _primary_group(tree, spec.owner, uid)
+    if spec.group is not None:
+        found = int(spec.group) if spec.group.isdigit() else gid_of(tree, spec.group)
+        if found is None:
+            raise _nobody("group", spec.group, tree, "etc/group", spec)
+        gid = found
+    return uid, gid
+
+
+def _primary_group(tree: Tree, owner: str, uid: int) -> int:
+    for line in (tree.read("etc/passwd") or b"").decode("utf-8", "replace").splitlines():
+        fields = line.split(":")
+        if len(fields) > 3 and (fields[0] == owner or fields[2] == str(uid)) and fields[3].isdigit():
+            return int(fields[3])
+    return uid
+
+
+def _nobody(kind: str, name: str, tree: Tree, file: str, spec: FileSpec) -> UsageError:
+    names = [line.split(":")[0] for line in (tree.read(file) or b"").decode("utf-8", "replace").splitlines()]
+    return UsageError(
+        f"{spec.path}: the image has no {kind} '{name}'",
+        place=spec.place,
+        hint=nearest(name, names) or f"`accounts:` adds a {kind}",
+    )
+
+
+# ---- how the container starts
+
+
+def settings_for(plan: BuildPlan, tree: Tree) -> ImageSettings:
+    """The image's settings: what the family file says, and what the overlay needs where it says nothing."""
+    variant = plan.variant
+    env = dict(variant.env)
+    entrypoint = variant.entrypoint
+    if variant.overlay is not None:
+        if entrypoint is None:
+            entrypoint = ("/init",)
+        if "PATH" not in env and variant.base != "parent":
+            settings = overlay_settings(variant.overlay.version, symlinks=variant.overlay.symlinks)
+            env = {"PATH": settings.path, **env}
+    check = variant.healthcheck
+    return ImageSettings(
+        entrypoint=entrypoint,
+        cmd=variant.cmd,
+        env=env,
+        user=variant.user,
+        workdir=variant.workdir,
+        ports=variant.ports,
+        volumes=variant.volumes,
+        stop_signal=variant.stop_signal,
+        healthcheck=Healthcheck(check.command, check.interval, check.timeout, check.start_period, check.retries)
+        if check is not None
+        else None,
+        labels=variant.labels,
+        annotations=variant.annotations,
+    )

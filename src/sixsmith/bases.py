@@ -1,0 +1,202 @@
+"""What an image stands on: nothing, Alpine's minirootfs, another cell, or an image from anywhere.
+
+Every base answers the same questions: what a plan must know of it (`facts`), which layers it brings, what they merge to.
+The cheap question comes first: a build that finds nothing changed never asks for the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import msgspec
+
+from sixsmith.apk.index import PackageRecord
+from sixsmith.apk.installed import INSTALLED, WORLD, parse_installed
+from sixsmith.errors import FormatError, UsageError
+from sixsmith.io.store import Store
+from sixsmith.io.supply import Supply
+from sixsmith.layers.merge import apply_layer
+from sixsmith.layers.plan import ExistingLayer
+from sixsmith.model.digest import Digest
+from sixsmith.model.tar import parse_tar
+from sixsmith.oci.blobs import BlobSource
+from sixsmith.oci.spec import ImageConfig, Manifest, parse_config, parse_manifest
+from sixsmith.plan import BaseFacts, PlannedFile
+from sixsmith.rootfs.bases import Minirootfs, read_minirootfs
+from sixsmith.rootfs.tree import Tree
+from sixsmith.variant import Variant
+
+__all__ = ["Base", "EmptyBase", "ImageBase", "MinirootfsBase"]
+
+
+class Base(Protocol):
+    """What an image stands on."""
+
+    @property
+    def facts(self) -> BaseFacts:
+        """What the plan must know; cheap when the base was seen before."""
+        ...
+
+    @property
+    def config(self) -> ImageConfig | None:
+        """The config to inherit from, for a base that is an image."""
+        ...
+
+    def layers(self) -> Sequence[ExistingLayer]:
+        """Its layers, from below."""
+        ...
+
+    def tree(self) -> Tree:
+        """What its layers merge to; the caller gets a tree of its own."""
+        ...
+
+
+class EmptyBase:
+    """Nothing: `base: packages` puts Alpine on it, `base: none` leaves it empty."""
+
+    config: ImageConfig | None = None
+
+    def __init__(self, kind: str) -> None:
+        self.facts = BaseFacts(kind=kind, identity=kind)
+
+    def layers(self) -> Sequence[ExistingLayer]:
+        return ()
+
+    def tree(self) -> Tree:
+        return Tree()
+
+
+class _Database(msgspec.Struct):
+    """The texts that a plan needs of a base's apk database, as the store remembers them."""
+
+    installed: bytes
+    world: bytes
+
+
+class MinirootfsBase:
+    """Alpine's own root file system tarball, in the store."""
+
+    config: ImageConfig | None = None
+
+    def __init__(self, file: PlannedFile, store: Store) -> None:
+        self._file = file
+        self._store = store
+
+    @cached_property
+    def _minirootfs(self) -> Minirootfs:
+        file = self._file
+        return read_minirootfs(self._store.read(file.digest), what=file.name, digest=file.digest)
+
+    @cached_property
+    def facts(self) -> BaseFacts:
+        """Raises FormatError for a tarball that holds no readable apk database."""
+        database = _remembered_database(self._store, self._file.digest, self.tree)
+        return BaseFacts(
+            kind="minirootfs",
+            identity=self._file.digest,
+            name=self._file.name,
+            installed=_records(database.installed),
+            world=tuple(database.world.decode().split()),
+        )
+
+    def layers(self) -> Sequence[ExistingLayer]:
+        return (
+            ExistingLayer(
+                self._file.digest,
+                self._file.size,
+                name=self._file.name.removesuffix(".tar.gz"),
+                reason="Alpine's own root file system tarball",
+                source=self._minirootfs.source,
+                entries=self._minirootfs.entries,
+            ),
+        )
+
+    def tree(self) -> Tree:
+        return self._minirootfs.tree.copy()
+
+
+@dataclass
+class ImageBase:
+    """An image in the store: another cell's, or one that was pulled."""
+
+    store: Store
+    manifest_digest: Digest
+    kind: str
+    name: str
+    known_tree: Tree | None = None
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return parse_manifest(self.store.read(self.manifest_digest), what=f"manifest of {self.name}")
+
+    @cached_property
+    def config(self) -> ImageConfig | None:
+        return parse_config(self.store.read(self.manifest.config.digest), what=f"config of {self.name}")
+
+    @cached_property
+    def facts(self) -> BaseFacts:
+        """Raises FormatError when the image has an apk database that cannot be read."""
+        database = _remembered_database(self.store, self.manifest_digest, self.tree)
+        return BaseFacts(
+            kind=self.kind,
+            identity=self.manifest_digest,
+            name=self.name,
+            installed=_records(database.installed),
+            world=tuple(database.world.decode().split()),
+        )
+
+    def layers(self) -> Sequence[ExistingLayer]:
+        config = self.config
+        assert config is not None
+        if len(config.diff_ids) != len(self.manifest.layers):
+            raise FormatError(f"{self.name}: {len(self.manifest.layers)} layers but {len(config.diff_ids)} diff_ids")
+        return tuple(
+            ExistingLayer(layer.digest, layer.size, layer.media_type, diff_id, name=self.name)
+            for layer, diff_id in zip(self.manifest.layers, config.diff_ids, strict=True)
+        )
+
+    def tree(self) -> Tree:
+        if self.known_tree is not None:
+            return self.known_tree.copy()
+        tree = Tree()
+        for layer in self.manifest.layers:
+            source = BlobSource(self.store, layer.digest)
+            entries = parse_tar(source.inflate(), what=f"layer {layer.digest} of {self.name}", strip=True)
+            tree = apply_layer(tree, entries, source)
+            source.forget()
+        self.known_tree = tree
+        return tree.copy()
+
+
+def _remembered_database(store: Store, digest: Digest, tree: Callable[[], Tree]) -> _Database:
+    kept = store.record("database", digest)
+    if kept is not None:
+        return msgspec.msgpack.decode(kept, type=_Database)
+    read = tree()
+    database = _Database(read.read(INSTALLED) or b"", read.read(WORLD) or b"")
+    store.keep("database", digest, msgspec.msgpack.encode(database))
+    return database
+
+
+def _records(installed: bytes) -> tuple[PackageRecord, ...]:
+    return tuple(package.record for package in parse_installed(installed))
+
+
+def open_base(variant: Variant, *, supply: Supply, store: Store, parents: dict[str, ImageBase]) -> Base:
+    """The base of a cell. A parent cell must be among `parents` already.
+
+    Raises what fetching raises, and UsageError for a base that is not one.
+    """
+    if variant.parent is not None:
+        return parents[variant.parent]
+    if variant.base in ("packages", "none"):
+        return EmptyBase(variant.base)
+    if variant.base == "minirootfs":
+        return MinirootfsBase(supply.minirootfs(variant.alpine, variant.arch, variant.alpine_point), store)
+    if "/" in variant.base or ":" in variant.base:
+        digest = supply.image(variant.base, variant.arch)
+        return ImageBase(store, digest, "image", variant.base)
+    raise UsageError(f"{variant.id}: no base called '{variant.base}'", place=variant.place)

@@ -1,0 +1,1 @@
+"""Images started for real, without Docker: runners, checks, measures."""

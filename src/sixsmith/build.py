@@ -1,0 +1,295 @@
+"""The straight line: from one cell of the matrix to an image in the store.
+
+Every step is one verb on one noun. What decides the bytes is in the plan; what touches the world is behind `Supply` and
+`Store`; what happened goes to the reporter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sixsmith import catalog
+from sixsmith.assemble import assemble_tree, settings_for
+from sixsmith.bases import Base, ImageBase, open_base
+from sixsmith.errors import FormatError
+from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
+from sixsmith.io.local import read_local_files
+from sixsmith.io.repository import fetch_packages
+from sixsmith.io.store import Store
+from sixsmith.io.supply import Supply
+from sixsmith.layers.plan import plan_layers
+from sixsmith.layers.write import write_layers
+from sixsmith.matrix import Family
+from sixsmith.model.digest import Digest
+from sixsmith.oci.image import make_image, make_index
+from sixsmith.oci.spec import Descriptor, Layer
+from sixsmith.plan import BuildPlan, make_plan
+from sixsmith.scripting import scripts_for
+from sixsmith.variant import Variant
+
+__all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
+
+
+class _Remembered(msgspec.Struct, array_like=True):
+    """What the store remembers of a finished image, under its plan's id."""
+
+    descriptor: Descriptor
+    size: int
+    layers: tuple[Layer, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """One finished image for one architecture. `size` is what its blobs take, in bytes; `seconds` is wall time."""
+
+    variant: Variant
+    plan: BuildPlan
+    descriptor: Descriptor
+    size: int
+    layers: tuple[Layer, ...]
+    warnings: tuple[str, ...]
+    cached: bool
+    seconds: float
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """`image:tag` for each of its tags."""
+        return tuple(f"{self.variant.image}:{tag}" for tag in self.plan.tags)
+
+    def document(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "id": self.variant.id,
+            "reference": self.references[0],
+            "references": list(self.references),
+            "digest": self.descriptor.digest,
+            "platform": str(self.variant.arch.platform),
+            "size": self.size,
+            "plan_id": self.plan.id,
+            "packages": len(self.plan.packages),
+            "cached": self.cached,
+            "seconds": round(self.seconds, 3),
+            "layers": [
+                {
+                    "digest": layer.digest,
+                    "diff_id": layer.diff_id,
+                    "size": layer.size,
+                    "kind": layer.kind,
+                    "media_type": layer.media_type,
+                    "reason": layer.reason,
+                    "names": list(layer.names),
+                }
+                for layer in self.layers
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTag:
+    """One tag: an image index over its architectures."""
+
+    image: str
+    tag: str
+    descriptor: Descriptor
+    images: tuple[BuiltImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltFamily:
+    """All that one build made, in the family's order."""
+
+    images: tuple[BuiltImage, ...]
+    tags: tuple[BuiltTag, ...]
+
+    def tag_documents(self) -> list[dict[str, Any]]:
+        """For `--json`."""
+        return [
+            {"reference": f"{tag.image}:{tag.tag}", "digest": tag.descriptor.digest, "platforms": len(tag.images)}
+            for tag in self.tags
+        ]
+
+
+def build_image(
+    plan: BuildPlan, base: Base, *, supply: Supply, store: Store, reporter: Reporter = silent
+) -> BuiltImage:
+    """The image of a plan, in the store and validated. One that was made before is known by its plan's id.
+
+    Raises what its steps raise; nothing refers to what they wrote then.
+    """
+    started = time.perf_counter()
+    variant = plan.variant
+    reporter(CellStarted(variant.id))
+    reporter(Resolved(variant.id, len(plan.packages), plan.download_size))
+    built = _recall(plan, store)
+    if built is None:
+        packages = fetch_packages(supply.locate(plan), store, cell=variant.id, jobs=supply.jobs, reporter=reporter)
+        with scripts_for(variant) as scripts:
+            assembly = assemble_tree(plan, base, packages, store=store, scripts=scripts)
+        layer_plan = plan_layers(
+            tree=assembly.tree,
+            packages=assembly.layer_packages,
+            base=base.layers(),
+            base_tree=base.tree(),
+            overlay=assembly.overlay,
+            strategy=variant.layers,
+            budget=variant.layer_budget,
+        )
+        layers = write_layers(layer_plan, store, compression=variant.compression, reporter=reporter, cell=variant.id)
+        image = make_image(
+            layers,
+            settings_for(plan, assembly.tree),
+            platform=variant.arch.platform,
+            created=plan.epoch,
+            title=variant.image,
+            version=plan.tags[0],
+            base_name=plan.base.name or None,
+            base_digest=Digest(plan.base.identity) if plan.base.name else None,
+            parent=base.config,
+        )
+        store.put(image.config)
+        store.put(image.manifest)
+        _refuse_broken(variant, image.descriptor, store)
+        built = BuiltImage(
+            variant, plan, image.descriptor, image.size, layers, assembly.warnings, False, time.perf_counter() - started
+        )
+        _remember(built, store)
+    for warning in built.warnings:
+        reporter(Warned(variant.id, warning))
+    reporter(CellDone(variant.id, built.descriptor.digest, built.size, time.perf_counter() - started))
+    return built
+
+
+class Line:
+    """The line that a family's cells go down, parents before children, each once."""
+
+    def __init__(self, *, family: Family, supply: Supply, store: Store, reporter: Reporter = silent) -> None:
+        self._family = family
+        self._supply = supply
+        self._store = store
+        self._reporter = reporter
+        self._built: dict[str, BuiltImage] = {}
+        self._bases: dict[str, ImageBase] = {}
+
+    def plan(self, variant: Variant) -> tuple[BuildPlan, Base]:
+        """The plan of a cell and what it stands on; its parents are built when they were not."""
+        if variant.parent is not None and variant.parent not in self._bases:
+            parent = self.build(self._family.cell(variant.parent))
+            self._bases[variant.parent] = ImageBase(
+                self._store, parent.descriptor.digest, "parent", parent.references[0]
+            )
+        base = open_base(variant, supply=self._supply, store=self._store, parents=self._bases)
+        repositories = self._supply.repositories(variant) if variant.packages else []
+        plan = make_plan(
+            variant,
+            base=base.facts,
+            repositories=[repository.for_solver() for repository in repositories],
+            overlay=self._supply.overlay(variant.overlay, variant.arch) if variant.overlay is not None else (),
+            files=read_local_files(variant.files),
+        )
+        return plan, base
+
+    def build(self, variant: Variant) -> BuiltImage:
+        """The image of a cell."""
+        if variant.id not in self._built:
+            plan, base = self.plan(variant)
+            self._built[variant.id] = build_image(
+                plan, base, supply=self._supply, store=self._store, reporter=self._reporter
+            )
+        return self._built[variant.id]
+
+
+def build_family(
+    cells: Sequence[Variant],
+    *,
+    family: Family,
+    supply: Supply,
+    store: Store,
+    today: date,
+    reporter: Reporter = silent,
+) -> BuiltFamily:
+    """Builds these cells (their parents first) and one index per tag, and keeps the tags as roots of the store.
+
+    Raises the first error that a cell raises; images that were finished before it are found by the next build.
+    """
+    for cell in cells:
+        _advise(cell, today, reporter)
+    line = Line(family=family, supply=supply, store=store, reporter=reporter)
+    images = [line.build(cell) for cell in cells]
+    tags = _make_tags(images, store)
+    store.keep_roots({f"{tag.image}:{tag.tag}": tag.descriptor.digest for tag in tags})
+    return BuiltFamily(tuple(images), tuple(tags))
+
+
+def write_output(built: BuiltFamily, *, store: Store, output: Path, archive: Path | None = None) -> None:
+    """One image layout per image name below `output`, and all of it as one tar when `archive` is given."""
+    from sixsmith.io.layout import write_archive, write_layout
+
+    by_image: dict[str, dict[str, Descriptor]] = {}
+    for tag in built.tags:
+        by_image.setdefault(tag.image, {})[tag.tag] = tag.descriptor
+    for image, refs in by_image.items():
+        write_layout(output / image, refs, store)
+    if archive is not None:
+        write_archive(archive, {f"{tag.image}:{tag.tag}": tag.descriptor for tag in built.tags}, store)
+
+
+def _make_tags(images: Sequence[BuiltImage], store: Store) -> list[BuiltTag]:
+    """One index for each tag, over the architectures that were built."""
+    by_tag: dict[tuple[str, str], list[BuiltImage]] = {}
+    for image in images:
+        for tag in image.plan.tags:
+            by_tag.setdefault((image.variant.image, tag), []).append(image)
+    tags = []
+    for (name, tag), members in by_tag.items():
+        index = make_index([member.descriptor for member in members])
+        store.put(index.raw)
+        tags.append(BuiltTag(name, tag, index.descriptor, tuple(members)))
+    return tags
+
+
+def _advise(variant: Variant, today: date, reporter: Reporter) -> None:
+    """Says what the catalogue has against the cell's releases."""
+    if variant.alpine:
+        for advice in catalog.advice_for_alpine(variant.alpine, today):
+            reporter(Warned("", str(advice)))
+    if variant.overlay is not None:
+        for advice in catalog.advice_for_overlay(variant.overlay.version):
+            reporter(Warned("", str(advice)))
+
+
+def _refuse_broken(variant: Variant, descriptor: Descriptor, store: Store) -> None:
+    """An image is done when it is valid, not before."""
+    from sixsmith.oci.validate import validate_image
+
+    problems = validate_image(store, descriptor)
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise FormatError(f"{variant.id}: the image is not valid:\n{listed}", hint="this is a bug in sixsmith")
+
+
+def _recall(plan: BuildPlan, store: Store) -> BuiltImage | None:
+    """The image that an earlier build made of this plan, when all its blobs are still there."""
+    kept = store.record("image", plan.id)
+    if kept is None:
+        return None
+    try:
+        known = msgspec.msgpack.decode(kept, type=_Remembered)
+    except msgspec.DecodeError:
+        return None
+    if not store.has(known.descriptor.digest) or not all(store.has(layer.digest) for layer in known.layers):
+        return None
+    return BuiltImage(plan.variant, plan, known.descriptor, known.size, known.layers, known.warnings, True, 0.0)
+
+
+def _remember(built: BuiltImage, store: Store) -> None:
+    known = _Remembered(built.descriptor, built.size, built.layers, built.warnings)
+    store.keep("image", built.plan.id, msgspec.msgpack.encode(known))

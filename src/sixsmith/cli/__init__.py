@@ -1,0 +1,94 @@
+"""The command line: the only place that reads the environment and the clock, prints, and exits.
+
+Each command is one short file, imported when it is asked for: `sixsmith --help` imports click and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from sixsmith import __version__
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "init": "Write a commented sixsmith.yaml and an example service.",
+    "list": "Show the cells: tags, Alpine and its end of support, s6-overlay and its advisories.",
+    "plan": "Show what a build would do, before it does it.",
+    "build": "Build images into the store and as OCI image layouts.",
+    "push": "Upload to a registry what it lacks.",
+    "solve": "Show what apk would install.",
+    "install": "Install packages into a directory as apk would.",
+    "export": "Write Dockerfiles and update.sh for people who stay with Docker.",
+    "services": "Check, migrate and draw services.",
+}
+
+
+class LazyGroup(click.Group):
+    """Commands by name; a command's module is imported when the command is used."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = import_module(f"sixsmith.cli.{name}_").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            from sixsmith.errors import nearest
+
+            hint = nearest(name, COMMANDS)
+            context.fail(f"no command '{name}'" + (f"; {hint}" if hint else ""))
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sixsmith")
+def group() -> None:
+    """Build, ship and keep patched families of Alpine + s6-overlay images from one file, sixsmith.yaml.
+
+    Exit codes: 0 done, 1 the answer is no, 2 wrong usage or wrong file, 3 the outside failed (network, registry, disk),
+    4 a verification failed (signature, checksum, digest).
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command line and returns its exit code; every error becomes a message on stderr."""
+    from sixsmith.errors import SixsmithError
+
+    try:
+        result = group.main(arguments, prog_name="sixsmith", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except SixsmithError as error:
+        from sixsmith.cli.console import show_error
+
+        show_error(error, json_output="--json" in arguments)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; there is nobody left to tell
+        return 1

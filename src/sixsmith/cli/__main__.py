@@ -1,0 +1,5 @@
+"""`python -m sixsmith.cli`."""
+
+from sixsmith.cli import main
+
+main()

@@ -1,0 +1,71 @@
+"""`sixsmith build`: images into the store, and as image layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sixsmith.cli.session import Session, family_options
+
+__all__ = ["command"]
+
+
+@click.command("build")
+@click.argument("cells", nargs=-1)
+@click.option("--arch", "arches", multiple=True, metavar="ARCH", help="Only this architecture (repeatable).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("dist"),
+    show_default=True,
+    help="One OCI image layout per image name goes below this folder.",
+)
+@click.option(
+    "--archive",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="One tar of all that is built, for `docker load` and `podman load`.",
+)
+@family_options
+def command(
+    session: Session, cells: tuple[str, ...], arches: tuple[str, ...], output: Path, archive: Path | None
+) -> None:
+    """Build images into the store and write them as OCI image layouts.
+
+    CELLS are image names, cell ids or tags, with globs; all cells when none is given.
+    """
+    from datetime import date
+
+    from sixsmith.build import build_family, write_output
+    from sixsmith.cli.console import human_size, print_json, print_table
+
+    family = session.load_family()
+    selected = session.select(family, cells, arches)
+    with session.open_store() as store:
+        built = build_family(
+            selected,
+            family=family,
+            supply=session.supply(store),
+            store=store,
+            reporter=session.reporter,
+            today=date.today(),
+        )
+        write_output(built, store=store, output=output, archive=archive)
+    if session.json:
+        print_json({"images": [image.document() for image in built.images], "tags": built.tag_documents()})
+        return
+    rows = [
+        [
+            " ".join(image.references),
+            str(image.variant.arch.platform),
+            human_size(image.size),
+            str(len(image.layers)),
+            str(len(image.plan.packages)),
+            f"{image.seconds:.1f} s" if not image.cached else "unchanged",
+        ]
+        for image in built.images
+    ]
+    print_table(["IMAGE", "PLATFORM", "SIZE", "LAYERS", "PACKAGES", "TIME"], rows, right=(2, 3, 4, 5))
+    if not session.quiet:
+        click.echo(f"layouts in {output}" + (f", archive {archive}" if archive else ""), err=True)

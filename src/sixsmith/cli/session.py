@@ -1,0 +1,317 @@
+"""What the commands share: the options for places, and the things that they open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sixsmith.errors import UsageError
+
+if TYPE_CHECKING:
+    from sixsmith.cli.console import PlainReporter
+    from sixsmith.io.http import Http
+    from sixsmith.io.mirror import Mirror
+    from sixsmith.io.registry_auth import CredentialSource
+    from sixsmith.io.store import Store
+    from sixsmith.io.supply import Supply
+    from sixsmith.matrix import Family
+    from sixsmith.model.digest import Digest
+    from sixsmith.variant import Variant
+
+__all__ = ["DEFAULT_MIRROR", "DEFAULT_OVERLAY_MIRROR", "Session", "family_options", "place_options"]
+
+DEFAULT_MIRROR = "https://dl-cdn.alpinelinux.org/alpine"
+DEFAULT_OVERLAY_MIRROR = "https://github.com/just-containers/s6-overlay/releases/download"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of one command: where things are and how to talk to the person."""
+
+    file: Path = Path("sixsmith.yaml")
+    mirror: str = DEFAULT_MIRROR
+    overlay_mirror: str = DEFAULT_OVERLAY_MIRROR
+    store: Path | None = None
+    offline: bool = False
+    allow_untrusted: bool = False
+    keys: Path | None = None
+    checksums: Path | None = None
+    jobs: int = 0
+    json: bool = False
+    quiet: bool = False
+    _reporter: PlainReporter | None = field(default=None, repr=False)
+    _http: Http | None = field(default=None, repr=False)
+
+    @property
+    def reporter(self) -> PlainReporter:
+        """The listener that shows progress on stderr."""
+        if self._reporter is None:
+            from sixsmith.cli.console import make_reporter
+
+            self._reporter = make_reporter(quiet=self.quiet, plain=self.json)
+        return self._reporter
+
+    @property
+    def workers(self) -> int:
+        """How many transfers and cells at once."""
+        return self.jobs or min(8, 4 + (os.cpu_count() or 1))
+
+    def store_root(self) -> Path:
+        """Where the store is: the option, else the user's cache folder."""
+        if self.store is not None:
+            return self.store
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return (Path(cache) if cache else Path.home() / ".cache") / "sixsmith"
+
+    @contextmanager
+    def open_store(self) -> Iterator[Store]:
+        """The store, locked against collection while the command runs."""
+        from sixsmith.io.store import Store
+
+        with Store(self.store_root()) as store:
+            try:
+                yield store
+            finally:
+                if self._reporter is not None:
+                    self._reporter.close()
+
+    @property
+    def http(self) -> Http:
+        """The one HTTP client of the run; proxies as the environment names them."""
+        if self._http is None:
+            from sixsmith.io.http import Http
+
+            self._http = Http(offline=self.offline, proxy=_proxy_for)
+        return self._http
+
+    def credentials(self) -> CredentialSource:
+        """Docker's and Podman's own credential files and programs."""
+        from sixsmith.io.registry_auth import CredentialSource
+
+        return CredentialSource(os.environ, Path.home())
+
+    def open_mirror(self, place: str) -> Mirror:
+        """A mirror at a URL or in a folder."""
+        from sixsmith.io.mirror import Mirror
+
+        return Mirror(place, self.http)
+
+    def supply(self, store: Store) -> Supply:
+        """Everything that comes from outside, verified, through the store."""
+        from sixsmith.io.supply import Supply
+
+        if self.allow_untrusted:
+            from sixsmith.events import Warned
+
+            self.reporter(
+                Warned(
+                    "",
+                    "signatures are NOT checked",
+                    "--allow-untrusted takes whatever the mirror gives; never ship such images",
+                )
+            )
+        return Supply(
+            store=store,
+            mirror=self.open_mirror(self.mirror),
+            overlay_mirror=self.open_mirror(self.overlay_mirror),
+            open_mirror=self.open_mirror,
+            http=self.http,
+            credentials=self.credentials(),
+            allow_untrusted=self.allow_untrusted,
+            extra_keys=_read_keys(self.keys) if self.keys else {},
+            pins=_read_checksums(self.checksums) if self.checksums else {},
+            jobs=self.workers,
+            reporter=self.reporter,
+        )
+
+    def load_family(self) -> Family:
+        """The family file. Raises UsageError when it is not there, MatrixError when it is wrong."""
+        from sixsmith.matrix import load_family
+
+        if not self.file.is_file():
+            raise UsageError(f"no {self.file} here", hint="`sixsmith init` writes one; `-f FILE` names another")
+        return load_family(self.file)
+
+    def select(self, family: Family, patterns: tuple[str, ...], arches: tuple[str, ...]) -> tuple[Variant, ...]:
+        """The cells that the arguments name; all of them when there are none."""
+        from sixsmith.matrix import select
+
+        return tuple(select(family.cells, patterns, arches))
+
+
+def _read_keys(folder: Path) -> dict[str, bytes]:
+    """The public keys in a folder, by file name. Raises UsageError when there is none."""
+    keys = {path.name: path.read_bytes() for path in sorted(folder.glob("*.pub"))}
+    if not keys:
+        raise UsageError(f"--keys {folder}: no *.pub in it")
+    return keys
+
+
+def _read_checksums(file: Path) -> dict[str, Digest]:
+    """`sha256sum`'s format; the last two parts of each path count, without the `v` of a release folder."""
+    from sixsmith.errors import FormatError, Place
+    from sixsmith.model.digest import parse_digest
+
+    pins: dict[str, Digest] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        text, _, path = line.partition("  ")
+        try:
+            digest = parse_digest(f"sha256:{text.strip()}")
+        except FormatError:
+            raise UsageError(f"'{text}' is no sha256", place=Place(str(file), number)) from None
+        parts = path.strip().lstrip("*").split("/")
+        folder = parts[-2].removeprefix("v") if len(parts) > 1 else ""
+        pins[f"s6-overlay-{folder}/{parts[-1]}" if "overlay" in parts[-1] else parts[-1]] = digest
+    return pins
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy of the environment (`https_proxy`, `no_proxy` …) for a URL, as curl and apk take it."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _session_of(values: dict[str, Any]) -> Session:
+    names = (
+        "file",
+        "mirror",
+        "overlay_mirror",
+        "store",
+        "offline",
+        "allow_untrusted",
+        "keys",
+        "checksums",
+        "jobs",
+        "json",
+        "quiet",
+    )
+    given = {name: values.pop(name) for name in names if name in values}
+    return Session(**{name: value for name, value in given.items() if value is not None})
+
+
+def _folder_or_url(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is None or "://" in value:
+        return value.rstrip("/") if value else value
+    return str(Path(value).expanduser().absolute())
+
+
+_OPTIONS: dict[str, Callable[[Function], Function]] = {
+    "file": click.option(
+        "-f", "--file", type=click.Path(path_type=Path), help="The family file.  [default: sixsmith.yaml]"
+    ),
+    "mirror": click.option(
+        "--mirror",
+        metavar="URL|DIR",
+        envvar="SIXSMITH_MIRROR",
+        callback=_folder_or_url,
+        help=f"Alpine mirror.  [default: {DEFAULT_MIRROR}]",
+    ),
+    "overlay_mirror": click.option(
+        "--overlay-mirror",
+        metavar="URL|DIR",
+        envvar="SIXSMITH_OVERLAY_MIRROR",
+        callback=_folder_or_url,
+        help="s6-overlay's releases; a folder has v<version>/<file>.  [default: the project's release downloads]",
+    ),
+    "store": click.option(
+        "--store",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="SIXSMITH_STORE",
+        help="Where blobs and caches are kept.  [default: sixsmith in the user's cache folder]",
+    ),
+    "offline": click.option("--offline", is_flag=True, envvar="SIXSMITH_OFFLINE", help="Never use the network."),
+    "allow_untrusted": click.option(
+        "--allow-untrusted", is_flag=True, help="Take indexes without checking their signature."
+    ),
+    "keys": click.option(
+        "--keys",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        envvar="SIXSMITH_KEYS",
+        help="Folder of public keys to trust besides Alpine's own: those of a mirror that signs for itself.",
+    ),
+    "checksums": click.option(
+        "--checksums",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        envvar="SIXSMITH_CHECKSUMS",
+        help="File of lines `SHA256  PATH` that win over the catalogue's: for a mirror that makes its own releases.",
+    ),
+    "jobs": click.option(
+        "-j", "--jobs", type=click.IntRange(min=1), envvar="SIXSMITH_JOBS", help="Transfers and cells at once."
+    ),
+    "json": click.option("--json", is_flag=True, help="One JSON document on stdout, nothing else."),
+    "quiet": click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
+}
+
+
+def _with_options(names: tuple[str, ...]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        from functools import wraps
+
+        @wraps(function)
+        def run(**values: Any) -> Any:
+            session = _session_of(values)
+            return function(session, **values)
+
+        decorated: Any = run
+        for name in reversed(names):
+            decorated = _OPTIONS[name](decorated)
+        return decorated  # type: ignore[no-any-return]  # click's decorators keep the function's type
+
+    return decorate
+
+
+def place_options(function: Function) -> Function:
+    """The options for places, JSON and quiet; the command gets a Session as its first argument."""
+    return _with_options(
+        (
+            "mirror",
+            "overlay_mirror",
+            "store",
+            "offline",
+            "allow_untrusted",
+            "keys",
+            "checksums",
+            "jobs",
+            "json",
+            "quiet",
+        )
+    )(function)
+
+
+def family_options(function: Function) -> Function:
+    """As `place_options`, with the family file."""
+    return _with_options(
+        (
+            "file",
+            "mirror",
+            "overlay_mirror",
+            "store",
+            "offline",
+            "allow_untrusted",
+            "keys",
+            "checksums",
+            "jobs",
+            "json",
+            "quiet",
+        )
+    )(function)
+
+
+def plain_options(function: Function) -> Function:
+    """Only `--json` and `--quiet`."""
+    return _with_options(("json", "quiet"))(function)

@@ -1,0 +1,288 @@
+"""Everything that a build takes from outside: package repositories, root file systems, overlay tarballs. All verified.
+
+One `Supply` serves a whole run: an index is read once however many cells use it, and two cells that want the same file wait
+for one fetch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sixsmith import catalog
+from sixsmith.apk.index import PackageRecord
+from sixsmith.apk.signature import Keyring
+from sixsmith.errors import DigestMismatch, FetchError, FormatError, UsageError
+from sixsmith.events import Fetched, Reporter, Warned, silent
+from sixsmith.io.http import Http
+from sixsmith.io.mirror import Mirror
+from sixsmith.io.registry_auth import CredentialSource
+from sixsmith.io.repository import PackageRepository
+from sixsmith.io.store import Store
+from sixsmith.model.arch import Arch
+from sixsmith.model.digest import Digest, digest_of, hex_of
+from sixsmith.plan import BuildPlan, PlannedFile
+from sixsmith.variant import OverlayChoice, RepositoryChoice, Variant
+
+__all__ = ["DEFAULT_LOCATION", "Supply"]
+
+DEFAULT_LOCATION = "https://dl-cdn.alpinelinux.org/alpine"
+"""What an image's etc/apk/repositories names, whatever mirror it was built from: the place that it will be patched from."""
+
+MAX_TARBALL = 1 << 30
+
+_MINIROOTFS = re.compile(r"alpine-minirootfs-([0-9]+(?:\.[0-9]+)*)-([a-z0-9_]+)\.tar\.gz\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(slots=True)
+class Supply:
+    """What comes from outside, by mirror. `pins` (file name → digest) win over every other source of a checksum."""
+
+    store: Store
+    mirror: Mirror
+    overlay_mirror: Mirror
+    open_mirror: Callable[[str], Mirror]
+    http: Http
+    credentials: CredentialSource | None = None
+    allow_untrusted: bool = False
+    extra_keys: Mapping[str, bytes] = field(default_factory=dict)
+    jobs: int = 8
+    reporter: Reporter = silent
+    pins: Mapping[str, Digest] = field(default_factory=dict)
+    _repositories: dict[tuple[str, ...], PackageRepository] = field(default_factory=dict, repr=False)
+    _files: dict[str, PlannedFile] = field(default_factory=dict, repr=False)
+    _names: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    _images: dict[str, Digest] = field(default_factory=dict, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    # ---- package repositories
+
+    def repositories(self, variant: Variant) -> list[PackageRepository]:
+        """The cell's repositories in order; their indexes are read when asked for."""
+        return [self.repository(choice, variant.alpine, variant.arch) for choice in variant.repositories]
+
+    def repository(self, choice: RepositoryChoice, alpine: str, arch: Arch) -> PackageRepository:
+        """One repository for one release and architecture, the same object each time."""
+        key = (choice.name, choice.url or "", choice.pin or "", choice.key or "", alpine, arch.name)
+        with self._lock:
+            if key not in self._repositories:
+                self._repositories[key] = self._open_repository(choice, alpine, arch)
+            return self._repositories[key]
+
+    def _open_repository(self, choice: RepositoryChoice, alpine: str, arch: Arch) -> PackageRepository:
+        if choice.url is None:
+            release = alpine if alpine == "edge" else f"v{alpine}"
+            mirror, folder = self.mirror, f"{release}/{choice.name}/{arch.name}"
+            location = f"{self.mirror}/{release}/{choice.name}"
+        else:
+            mirror, folder, location = self.open_mirror(choice.url), arch.name, choice.url
+        keyring = None if self.allow_untrusted else self._keyring(choice, alpine, arch)
+        return PackageRepository(
+            name=choice.name,
+            mirror=mirror,
+            folder=folder,
+            location=location,
+            pin=choice.pin,
+            keyring=keyring,
+            reporter=self.reporter,
+        )
+
+    def _keyring(self, choice: RepositoryChoice, alpine: str, arch: Arch) -> Keyring:
+        """The catalogue's keys of this release and architecture; for a repository with a key of its own, that one too."""
+        keys = {**catalog.keys_for(alpine, arch.name), **self.extra_keys}
+        if choice.key is not None:
+            path = Path(choice.key)
+            try:
+                keys[path.name] = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"key of repository '{choice.name}': {path}: {error.strerror}") from None
+        return Keyring(keys)
+
+    def locate(self, plan: BuildPlan) -> list[tuple[PackageRecord, PackageRepository]]:
+        """Each package that the plan installs, with the repository that its step names."""
+        by_name = {repository.name: repository for repository in self.repositories(plan.variant)}
+        return [(plan.records[step.name], by_name[step.repository]) for step in plan.installs]
+
+    # ---- parent images
+
+    def image(self, reference: str, arch: Arch) -> Digest:
+        """The manifest of an image for this architecture, with all its blobs in the store.
+
+        `reference` names a registry's image; its tag is looked up now, so a digest in the reference is what makes builds
+        repeatable. Raises UsageError when the reference names no registry or the image is not for this platform.
+        """
+        from sixsmith.io.pull import pull_image
+
+        with self._lock:
+            key = f"{reference}|{arch.name}"
+            if key not in self._images:
+                self._images[key] = pull_image(
+                    reference,
+                    arch,
+                    store=self.store,
+                    http=self.http,
+                    credentials=self.credentials,
+                    reporter=self.reporter,
+                )
+            return self._images[key]
+
+    # ---- the minirootfs
+
+    def minirootfs(self, alpine: str, arch: Arch, point: str | None = None) -> PlannedFile:
+        """The minirootfs of `point`, or of the newest point release, verified and in the store.
+
+        Its sha256 is the lock's, else the mirror's own (latest-releases.yaml or `.sha256`), else the one of the first use.
+        Raises FetchError when the mirror has none, DigestMismatch when it is another file than promised.
+        """
+        with self._lock:
+            name, promised = self._minirootfs_name(alpine, arch, point)
+            folder = f"{alpine if alpine == 'edge' else f'v{alpine}'}/releases/{arch.name}"
+            file = self._file(self.mirror, f"{folder}/{name}", name, promised)
+            match = _MINIROOTFS.match(name)
+            weak = catalog.minirootfs_checksum(match.group(1), arch.name) if match and name not in self.pins else None
+            if promised is None and weak is not None and not weak.matches(self.store.read(file.digest)):
+                raise DigestMismatch(f"{name}: its {weak.algorithm} is not {weak.digest}, which {weak.sources} has")
+            return file
+
+    def _minirootfs_name(self, alpine: str, arch: Arch, point: str | None) -> tuple[str, Digest | None]:
+        wanted = f"{point}-" if point else ""
+        for name in self.pins:
+            match = _MINIROOTFS.match(name)
+            if (
+                match
+                and match.group(2) == arch.name
+                and (match.group(1) == point if point else _belongs(match.group(1), alpine))
+            ):
+                return name, self.pins[name]
+        folder = f"{alpine if alpine == 'edge' else f'v{alpine}'}/releases/{arch.name}"
+        if self.mirror.exists(f"{folder}/latest-releases.yaml"):
+            latest = _latest_minirootfs(self.mirror.read(f"{folder}/latest-releases.yaml", limit=1 << 20), folder)
+            if latest is not None and f"-{wanted}" in latest[0]:
+                return latest
+        name = f"alpine-minirootfs-{point or self._newest_point(folder, alpine, arch)}-{arch.name}.tar.gz"
+        match = _MINIROOTFS.match(name)
+        known = catalog.minirootfs_checksum(match.group(1), arch.name) if match else None
+        if known is not None and known.algorithm == "sha256":
+            return name, Digest(f"sha256:{known.digest}")
+        return name, self._published_sha256(self.mirror, f"{folder}/{name}")
+
+    def _newest_point(self, folder: str, alpine: str, arch: Arch) -> str:
+        """The newest point release in a mirror's folder; for a URL, which has no listing, the newest that is known."""
+        listed = self.mirror.list(folder)
+        if listed is None:
+            return catalog.alpine(alpine).newest
+        found = [
+            match.group(1)
+            for name in listed
+            if (match := _MINIROOTFS.match(name)) is not None and match.group(2) == arch.name
+        ]
+        if not found:
+            raise FetchError(f"{self.mirror} has no minirootfs of Alpine {alpine} for {arch}")
+        return max(found, key=lambda version: tuple(int(part) for part in version.split(".")))
+
+    # ---- the overlay
+
+    def overlay(self, choice: OverlayChoice, arch: Arch) -> list[PlannedFile]:
+        """The release's tarballs for this architecture, verified and in the store, in the order in which they are laid.
+
+        The sha256 is the lock's, else the catalogue's, else the one published beside the file, else that of the first use.
+        """
+        files = []
+        for name in catalog.overlay_files(choice.version, arch, symlinks=choice.symlinks, syslogd=choice.syslogd):
+            key = f"s6-overlay-{choice.version}/{name}"
+            promised = self.overlay_digest(choice.version, name)
+            file = self._file(self.overlay_mirror, f"v{choice.version}/{name}", key, promised)
+            weak = catalog.overlay_checksum(choice.version, name)
+            if promised is None and weak is not None and not weak.matches(self.store.read(file.digest)):
+                raise DigestMismatch(f"{key}: its {weak.algorithm} is not {weak.digest}, which {weak.sources} has")
+            files.append(file)
+        return files
+
+    def overlay_digest(self, version: str, name: str) -> Digest | None:
+        """What is promised of a tarball before it is fetched; None when nothing is known."""
+        pinned = self.pins.get(f"s6-overlay-{version}/{name}")
+        if pinned is not None:
+            return pinned
+        known = catalog.overlay_checksum(version, name)
+        if known is not None and known.algorithm == "sha256":
+            return Digest(f"sha256:{known.digest}")
+        return self._published_sha256(self.overlay_mirror, f"v{version}/{name}")
+
+    def known_overlay_digest(self, version: str, name: str) -> Digest:
+        """The digest of a tarball; it is fetched when nothing else says."""
+        promised = self.overlay_digest(version, name)
+        if promised is not None:
+            return promised
+        return self._file(self.overlay_mirror, f"v{version}/{name}", f"s6-overlay-{version}/{name}", None).digest
+
+    # ---- files, once
+
+    def _file(self, mirror: Mirror, path: str, key: str, promised: Digest | None) -> PlannedFile:
+        with self._lock:
+            if key in self._files:
+                return self._files[key]
+            pinned = self.store.record("pin", _plain(key))
+            first = promised is None and pinned is None
+            expected = promised or (Digest(pinned.decode()) if pinned is not None else None)
+            if expected is not None and self.store.has(expected):
+                file = PlannedFile(key, expected, self.store.size(expected))
+                self.reporter(Fetched("", key, file.size, True))
+            else:
+                raw = mirror.read(path, limit=MAX_TARBALL)
+                digest = digest_of(raw)
+                if expected is not None and digest != expected:
+                    raise DigestMismatch(
+                        f"{mirror}/{path}: expected {expected}, got {digest}",
+                        hint="the mirror's file is not the one that was released; try another mirror"
+                        if promised
+                        else "it is not the file of the first use; `sixsmith store gc` does not forget that, a lock would say which",
+                    )
+                self.store.put(raw, verified=digest)
+                file = PlannedFile(key, digest, len(raw))
+                self.reporter(Fetched("", key, len(raw), False))
+                if first:
+                    self.store.keep("pin", _plain(key), digest.encode())
+                    self.reporter(
+                        Warned("", f"{key}: no published sha256 is known; pinned at first use to {hex_of(digest)}")
+                    )
+            self._files[key] = file
+            return file
+
+    def _published_sha256(self, mirror: Mirror, path: str) -> Digest | None:
+        """The checksum in `FILE.sha256`, as publishers lay it beside the file; None where there is none."""
+        if not mirror.exists(f"{path}.sha256"):
+            return None
+        text = mirror.read(f"{path}.sha256", limit=4096).decode("ascii", "replace").split()
+        if not text or not _SHA256.match(text[0]):
+            raise FormatError(f"{mirror}/{path}.sha256 holds no sha256")
+        return Digest(f"sha256:{text[0]}")
+
+
+def _belongs(point: str, alpine: str) -> bool:
+    return point.startswith(f"{alpine}.") or (alpine == "edge" and "." not in point)
+
+
+def _latest_minirootfs(raw: bytes, folder: str) -> tuple[str, Digest | None] | None:
+    """Name and digest of the minirootfs in a latest-releases.yaml, or None when it lists none."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise FormatError(f"{folder}/latest-releases.yaml: {error}") from None
+    for item in document if isinstance(document, list) else []:
+        if isinstance(item, dict) and item.get("flavor") == "alpine-minirootfs":
+            name, sha256 = str(item.get("file", "")), str(item.get("sha256", ""))
+            if not _MINIROOTFS.match(name):
+                raise FormatError(f"{folder}/latest-releases.yaml names an odd minirootfs: {name!r}")
+            return name, Digest(f"sha256:{sha256}") if _SHA256.match(sha256) else None
+    return None
+
+
+def _plain(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

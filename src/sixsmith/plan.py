@@ -1,0 +1,252 @@
+"""What a build will do, as a value: printable, hashable, comparable, and known before a byte of a package is fetched.
+
+`make_plan` is pure. Two plans with the same `id` make the same image, bit for bit, on any machine; so the id is the key
+under which a finished image is remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sixsmith.apk.dependency import Dependency
+from sixsmith.apk.index import PackageRecord
+from sixsmith.model.compression import GZIP_LEVEL, compressor
+from sixsmith.model.digest import Digest
+from sixsmith.model.spelled import plain
+from sixsmith.solver import Solution, SolverRepository, solve
+from sixsmith.variant import Variant
+
+__all__ = ["BaseFacts", "BuildPlan", "LocalFile", "PlannedFile", "PlannedPackage", "PlannedStep", "make_plan"]
+
+FORMAT = 1
+"""Goes up whenever the same plan would make other bytes than before: it empties every image cache at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A release file that the build uses whole: a minirootfs or an s6-overlay tarball. Size in bytes, 0 when unknown."""
+
+    name: str
+    digest: Digest
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of the family's own folder that goes into the image, by its digest; `path` is where in the image.
+
+    `kind` is file, directory or symlink; `source` the path on this machine, or the link's target. Size in bytes.
+    """
+
+    path: str
+    digest: Digest
+    mode: int
+    kind: str = "file"
+    source: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPackage:
+    """One package of the finished image. Sizes in bytes; `repository` is a name, or "" when the base brought it."""
+
+    name: str
+    version: str
+    arch: str
+    repository: str
+    checksum: str
+    size: int
+    installed_size: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of the installation, in apk's order. `action` is apk's word: install, upgrade, downgrade, reinstall, remove."""
+
+    action: str
+    name: str
+    version: str
+    old_version: str
+    repository: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """What a plan must know about the base.
+
+    `kind` is minirootfs, packages, none, image or parent; `identity` is a digest or plan id that stands for all its bytes.
+    `installed` and `world` are its apk database; `config` is the image config that it hands down (an OCI `config` object).
+    """
+
+    kind: str
+    identity: str
+    name: str = ""
+    installed: tuple[PackageRecord, ...] = ()
+    world: tuple[str, ...] = ()
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """All that a build of one variant will do. Make it with `make_plan`."""
+
+    variant: Variant
+    base: BaseFacts
+    world: tuple[str, ...]
+    steps: tuple[PlannedStep, ...]
+    packages: tuple[PlannedPackage, ...]
+    overlay: tuple[PlannedFile, ...]
+    files: tuple[LocalFile, ...]
+    tags: tuple[str, ...]
+    epoch: int
+    id: str
+    records: Mapping[str, PackageRecord] = field(repr=False, compare=False, default_factory=dict)
+    solution: Solution | None = field(repr=False, compare=False, default=None)
+
+    @property
+    def installs(self) -> tuple[PlannedStep, ...]:
+        """The steps that need a package file."""
+        return tuple(step for step in self.steps if step.action not in ("remove", "pin"))
+
+    @property
+    def download_size(self) -> int:
+        """Bytes of all package files of the steps."""
+        return sum(self.records[step.name].size for step in self.installs if step.name in self.records)
+
+
+def make_plan(
+    variant: Variant,
+    *,
+    base: BaseFacts,
+    repositories: Sequence[SolverRepository],
+    overlay: Sequence[PlannedFile] = (),
+    files: Sequence[LocalFile] = (),
+) -> BuildPlan:
+    """The plan of one variant.
+
+    Raises Unsatisfiable when no set of packages fulfils the request, FormatError for a constraint that is none.
+    """
+    wanted = [Dependency.parse(text) for text in variant.packages]
+    replaced = {dependency.name for dependency in wanted}
+    kept = [dependency for text in base.world if (dependency := Dependency.parse(text)).name not in replaced]
+    world = kept + wanted
+    if wanted:
+        solution = solve(world, repositories, installed=base.installed, requested=replaced)
+    else:
+        solution = Solution(steps=(), packages=tuple(base.installed))
+    return _assemble(
+        variant, base, tuple(str(dependency) for dependency in world), solution, tuple(overlay), tuple(files)
+    )
+
+
+def _assemble(
+    variant: Variant,
+    base: BaseFacts,
+    world: tuple[str, ...],
+    solution: Solution,
+    overlay: tuple[PlannedFile, ...],
+    files: tuple[LocalFile, ...],
+) -> BuildPlan:
+    steps = []
+    origin_of: dict[str, str] = {}
+    records: dict[str, PackageRecord] = {}
+    for step in solution.steps:
+        record = step.record
+        repository = step.repository.name if step.repository is not None else ""
+        steps.append(
+            PlannedStep(
+                step.action,
+                record.name,
+                record.version,
+                step.old.version if step.old is not None else "",
+                repository,
+                record.checksum,
+            )
+        )
+        if step.action not in ("remove", "pin"):
+            origin_of[record.name] = repository
+            records[record.name] = record
+    packages = tuple(
+        PlannedPackage(
+            record.name,
+            record.version,
+            record.arch,
+            origin_of.get(record.name, ""),
+            record.checksum,
+            record.size,
+            record.installed_size,
+            record.origin,
+        )
+        for record in solution.packages
+    )
+    epoch = max((record.build_time or 0 for record in solution.packages), default=0)
+    versions = {package.name: package.version for package in packages}
+    tags = tuple(_fill_versions(tag, versions, variant) for tag in variant.tags)
+    plan_id = _identity(variant, base, world, steps, overlay, files, tags, epoch)
+    return BuildPlan(
+        variant, base, world, tuple(steps), packages, overlay, files, tags, epoch, plan_id, records, solution
+    )
+
+
+def _fill_versions(tag: str, versions: Mapping[str, str], variant: Variant) -> str:
+    """Fills `{version:PACKAGE}` with the resolved version. A `-rN` stays: two builds of one release are two tags."""
+    import re
+
+    from sixsmith.errors import UsageError, nearest
+
+    def version(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in versions:
+            raise UsageError(
+                f"{variant.id}: tag '{tag}' names the version of '{name}', which is not installed",
+                place=variant.place,
+                hint=nearest(name, versions),
+            )
+        return versions[name]
+
+    return re.sub(r"\{version:([^{}]+)\}", version, tag)
+
+
+def _identity(
+    variant: Variant,
+    base: BaseFacts,
+    world: tuple[str, ...],
+    steps: Sequence[PlannedStep],
+    overlay: Sequence[PlannedFile],
+    files: Sequence[LocalFile],
+    tags: Sequence[str],
+    epoch: int,
+) -> str:
+    """A digest over everything that can change a byte of the image, and nothing else (places in files, tags, ids)."""
+    settings = msgspec.to_builtins(variant, enc_hook=plain)
+    for name in ("id", "image", "tags", "axes", "parent", "place", "checks", "budget", "repositories"):
+        settings.pop(name)
+    for spec in settings["files"]:
+        spec.pop("place")
+        spec.pop("source")
+    if settings["overlay"]:
+        settings["overlay"].pop("place")
+    lines = [[repository.name, repository.url or "", repository.pin or ""] for repository in variant.repositories]
+    document = {
+        "format": FORMAT,
+        "compressor": [compressor(), GZIP_LEVEL],
+        "settings": settings,
+        "title": variant.image,
+        "repositories": lines,
+        "base": [base.kind, base.identity],
+        "world": list(world),
+        "steps": [[step.action, step.name, step.version, step.checksum] for step in steps],
+        "overlay": [[file.name, file.digest] for file in overlay],
+        "files": [[file.path, file.kind, file.digest, file.mode] for file in files],
+        "tags": list(tags),
+        "epoch": epoch,
+    }
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
