@@ -151,8 +151,8 @@ def build_image(
             created=plan.epoch,
             title=variant.image,
             version=plan.tags[0],
-            base_name=plan.base.name or None,
-            base_digest=Digest(plan.base.identity) if plan.base.name else None,
+            base_name=plan.base.name if base.config is not None else None,
+            base_digest=Digest(plan.base.identity) if base.config is not None else None,
             parent=base.config,
         )
         store.put(image.config)
@@ -213,15 +213,17 @@ def build_family(
     family: Family,
     supply: Supply,
     store: Store,
-    today: date,
+    today: date | None = None,
     reporter: Reporter = silent,
 ) -> BuiltFamily:
     """Builds these cells (their parents first) and one index per tag, and keeps the tags as roots of the store.
 
-    Raises the first error that a cell raises; images that were finished before it are found by the next build.
+    With `today`, what the catalogue has against the cells' releases is said first. Raises the first error that a cell
+    raises; images that were finished before it are found by the next build.
     """
-    for cell in cells:
-        _advise(cell, today, reporter)
+    if today is not None:
+        for cell in cells:
+            _advise(cell, today, reporter)
     line = Line(family=family, supply=supply, store=store, reporter=reporter)
     images = [line.build(cell) for cell in cells]
     tags = _make_tags(images, store)

@@ -32,8 +32,6 @@ def command(
 
     REGISTRY is HOST[:PORT][/PREFIX] and wins over the family file's; `-` stands for the file's when CELLS follow.
     """
-    from datetime import date
-
     from sixsmith.build import build_family
     from sixsmith.cli.console import human_size, print_json, print_table
     from sixsmith.errors import UsageError
@@ -53,7 +51,6 @@ def command(
             supply=session.supply(store),
             store=store,
             reporter=session.reporter,
-            today=date.today(),
         )
         pushed = publish_family(
             built.tags,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -156,7 +157,7 @@ def _read_keys(folder: Path) -> dict[str, bytes]:
 
 
 def _read_checksums(file: Path) -> dict[str, Digest]:
-    """`sha256sum`'s format; the last two parts of each path count, without the `v` of a release folder."""
+    """`sha256sum`'s format; names are `alpine-minirootfs-….tar.gz` and `s6-overlay-VERSION/FILE` (or `vVERSION/FILE`)."""
     from sixsmith.errors import FormatError, Place
     from sixsmith.model.digest import parse_digest
 
@@ -169,9 +170,7 @@ def _read_checksums(file: Path) -> dict[str, Digest]:
             digest = parse_digest(f"sha256:{text.strip()}")
         except FormatError:
             raise UsageError(f"'{text}' is no sha256", place=Place(str(file), number)) from None
-        parts = path.strip().lstrip("*").split("/")
-        folder = parts[-2].removeprefix("v") if len(parts) > 1 else ""
-        pins[f"s6-overlay-{folder}/{parts[-1]}" if "overlay" in parts[-1] else parts[-1]] = digest
+        pins[re.sub(r"\Av(?=[0-9][^/]*/)", "s6-overlay-", path.strip().lstrip("*"))] = digest
     return pins
 
 

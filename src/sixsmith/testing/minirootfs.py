@@ -57,8 +57,15 @@ _SHADOW = b"".join(line.split(b":")[0] + b":!::0:::::\n" for line in _PASSWD.spl
 _PROFILE = b'export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"\n'
 
 _SHADOW_OWNER = "#!/bin/sh\n\nchown root:shadow /etc/shadow\nchmod 640 /etc/shadow\n\nexit 0\n"
-_INSTALL_APPLETS = "#!/bin/sh\n\n/bin/busybox --install -s\n\nexit 0\n"
-_APPLET_TRIGGER = '#!/bin/sh\n\nfor directory in "$@"; do\n\t/bin/busybox --install -s\n\tbreak\ndone\n'
+_INSTALL_APPLETS = """#!/bin/sh
+
+# the real script runs `busybox --install -s`; the sample's program has no applets to ask for
+for applet in $(cat /etc/busybox-paths.d/busybox); do
+	[ -e "$applet" ] || ln -s /bin/busybox "$applet"
+done
+
+exit 0
+"""
 _APPLET_DIRECTORIES = ("/bin", "/usr/bin", "/sbin", "/usr/sbin", "/lib/modules/*")
 
 
@@ -104,7 +111,7 @@ def base_packages(
             depends=[libc],
             provides=["cmd:busybox"] if with_binsh else ["/bin/sh", "cmd:busybox", "cmd:sh"],
             triggers=_APPLET_DIRECTORIES,
-            scripts={"post-install": _INSTALL_APPLETS, "trigger": _APPLET_TRIGGER},
+            scripts={"post-install": _INSTALL_APPLETS, "trigger": _INSTALL_APPLETS},
         ),
         *(
             [

@@ -302,6 +302,10 @@ def _copied(files: Files, node: Node, *, keep: bool) -> Node:
     return msgspec.structs.replace(node, mode=mode, uid=0, gid=0, mtime=files.tree.epoch, xattrs=())
 
 
+def _two_files(one: Node | None, other: Node | None) -> bool:
+    return one is not None and other is not None and one.kind == other.kind == "file" and one.path != other.path
+
+
 def _copy(call: Call, source: str, place: str, *, recursive: bool, keep: bool, follow: bool, force: bool) -> None:
     files = call.files
     node = files.node(source, follow=follow)
@@ -368,9 +372,8 @@ def cp(call: Call) -> int:
         if "n" in options and files.exists(place):
             return
         there = files.node(place)
-        if "f" in options and call.program != "coreutils" and there is not None and there.kind == "file":
-            if (node := files.node(source)) is not None and node.kind == "file" and node.path != there.path:
-                files.remove(place)  # busybox takes the old file away first, GNU only one that it may not write
+        if "f" in options and call.program != "coreutils" and _two_files(files.node(source), there):
+            files.remove(place)  # busybox takes the old file away first, GNU only one that it may not write
         _copy(call, source, place, recursive=recursive, keep=keep, follow=follow, force="f" in options)
 
     return _each(call, sources, copy)
