@@ -65,7 +65,8 @@ class Emulator:
                 place=Place(f"{package.name}.{kind}"),
                 hint=f"`skip` for {package.name} leaves its scripts out",
             )
-        tree.nodes = copy.nodes
+        tree.nodes.clear()  # the same dict: whoever installs may hold on to it
+        tree.nodes.update(copy.nodes)
         if said:
             self.messages.append(Message(package.name, kind, said))
 
