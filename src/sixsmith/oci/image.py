@@ -8,9 +8,9 @@ Sources: image-spec 1.1 `config.md`, `annotations.md`; Docker's `HealthConfig`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sixsmith.model.arch import Platform
@@ -111,7 +111,7 @@ class Image:
 
 def rfc3339(seconds: int) -> str:
     """Unix time as the specification writes it: `2024-01-31T00:00:00Z`."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def make_image(
