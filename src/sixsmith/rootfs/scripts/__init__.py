@@ -19,7 +19,7 @@ from sixsmith.rootfs.scripts.shell import Input, Output, Shell, Streams, decode
 from sixsmith.rootfs.scripts.syntax import NotUnderstood, parse_script
 from sixsmith.rootfs.tree import Tree
 
-__all__ = ["Emulator", "Message", "NamedPackage"]
+__all__ = ["Emulator", "Message", "NamedPackage", "script_failed"]
 
 _SHELLS = frozenset(["sh", "ash", "dash", "bash", "hush"])
 _IDLE = frozenset([b"", b"exit 0", b":", b"true"])
@@ -60,11 +60,7 @@ class Emulator:
         copy = tree.copy()
         said, status = self._follow(copy, package.name, kind, script, arguments)
         if status:
-            raise InstallRefused(
-                f"the {kind} script of {package.name} fails with exit status {status}" + _last_words(said),
-                place=Place(f"{package.name}.{kind}"),
-                hint=f"`skip` for {package.name} leaves its scripts out",
-            )
+            raise script_failed(package.name, kind, f"fails with exit status {status}", said)
         tree.nodes.clear()  # the same dict: whoever installs may hold on to it
         tree.nodes.update(copy.nodes)
         if said:
@@ -96,6 +92,17 @@ class Emulator:
         except (Refused, RecursionError) as trouble:
             raise _explained(NotUnderstood(str(trouble) or "nested too deeply"), package, kind, text) from None
         return said.text(), status
+
+
+def script_failed(package: str, kind: str, how: str, said: str) -> InstallRefused:
+    """The error for a script that ends badly; `how` completes "the script …", `said` is all that it printed."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    last = f": {lines[-1].strip()[:200]}" if lines else ""
+    return InstallRefused(
+        f"the {kind} script of {package} {how}{last}",
+        place=Place(f"{package}.{kind}"),
+        hint=f"`skip` for {package} leaves its scripts out",
+    )
 
 
 def _is_shell(script: bytes) -> bool:
@@ -139,8 +146,3 @@ def _explained(trouble: NotUnderstood, package: str, kind: str, text: str) -> Sc
         place=Place(f"{package}.{kind}", line),
         hint=f"for {package}, `scripts: sandbox` runs the script for real, `skip` leaves it out",
     )
-
-
-def _last_words(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()]
-    return f": {lines[-1].strip()[:200]}" if lines else ""
