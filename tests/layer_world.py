@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from sixsmith.layers.merge import apply_layer, apply_nodes
 from sixsmith.layers.plan import LayerPackage
-from sixsmith.model.compression import gzip_member
+from sixsmith.model.compression import Bytes, gzip_member
 from sixsmith.model.digest import Digest, digest_of
 from sixsmith.model.tar import END_OF_ARCHIVE, Kind, TarEntry, padding, parse_tar, tar_header
 from sixsmith.oci.blobs import Blobs, inflate_layer
@@ -83,6 +84,59 @@ def unpacked(layers: Sequence[Layer], blobs: Blobs) -> Tree:
         assert digest_of(tar) == layer.diff_id
         tree = apply_layer(tree, parse_tar(tar, what=layer.digest, strip=True), Bare(layer.digest, tar))
     return tree
+
+
+class MemoryBlobs:
+    """A store without a disk."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[Digest, bytes] = {}
+        self.records: dict[tuple[str, str], bytes] = {}
+
+    def has(self, digest: Digest) -> bool:
+        return digest in self.blobs
+
+    def size(self, digest: Digest) -> int:
+        return len(self.blobs[digest])
+
+    def open(self, digest: Digest) -> io.BytesIO:
+        return io.BytesIO(self.blobs[digest])
+
+    def read(self, digest: Digest) -> bytes:
+        return self.blobs[digest]
+
+    def put(self, blob: Bytes, *, verified: Digest | None = None) -> Digest:
+        digest = digest_of(blob)
+        self.blobs[digest] = bytes(blob)
+        return digest
+
+    def writer(self) -> MemoryWriter:
+        return MemoryWriter(self)
+
+    def record(self, kind: str, key: str) -> bytes | None:
+        return self.records.get((kind, key))
+
+    def keep(self, kind: str, key: str, payload: bytes) -> None:
+        self.records[kind, key] = payload
+
+
+class MemoryWriter:
+    def __init__(self, blobs: MemoryBlobs) -> None:
+        self._blobs, self._out = blobs, io.BytesIO()
+
+    def __enter__(self) -> MemoryWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
+
+    def write(self, chunk: Bytes, /) -> object:
+        return self._out.write(chunk)
+
+    def commit(self, expected: Digest | None = None) -> tuple[Digest, int]:
+        digest = self._blobs.put(self._out.getvalue())
+        assert expected in (None, digest)
+        return digest, self._blobs.size(digest)
 
 
 class Bare:
