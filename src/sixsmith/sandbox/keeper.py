@@ -76,26 +76,41 @@ def _settle(start: Start) -> str:
     with suppress(OSError):
         socket.sethostname("localhost")
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    if start.emulator:
-        _register(start)
     stage = next((path for path in _STAGES if os.path.isdir(path)), None)
     if stage is None:
         raise OSError(2, "no folder to mount over", "/mnt")
     size = f",size={start.limit}" if start.limit else ",size=90%"
     kernel.mount("tmpfs", stage, "tmpfs", kernel.MS_NODEV, f"mode=755,nr_inodes=0{size}")
     os.umask(0)
-    return stage
+    for name in _DEVICES:
+        place = f"{stage}/dev/{name}"
+        os.makedirs(f"{stage}/dev", 0o755, exist_ok=True)
+        os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o644))
+        kernel.mount(f"/dev/{name}", place, "", kernel.MS_BIND)
+    os.mkdir(f"{stage}/image", 0o755)
+    if start.emulator:
+        _register(start, f"{stage}/binfmt")
+    # From here on there is nothing else to be seen, wherever links in the image may point.
+    os.chdir(stage)
+    kernel.pivot_root(".", ".")
+    kernel.unmount(".")
+    os.chdir("/")
+    return "/image"
 
 
-def _register(start: Start) -> None:
-    """Lets this namespace's kernel start foreign programs with qemu; the host's own registrations are not touched."""
-    place = "/proc/sys/fs/binfmt_misc"
+def _register(start: Start, place: str) -> None:
+    """Lets the kernel start foreign programs with qemu in this user namespace; the host's registrations are its own.
+
+    The registration lasts as long as the mount.
+    """
+    os.mkdir(place, 0o755)
     kernel.mount("binfmt_misc", place, "binfmt_misc")
     magic = "".join(f"\\x{byte:02x}" for byte in start.magic)
     mask = "".join(f"\\x{byte:02x}" for byte in start.mask)
     # F: the interpreter is opened now, so that it need not exist in the image.
-    with open(f"{place}/register", "w", encoding="ascii") as file:
-        file.write(f":sixsmith:M::{magic}:{mask}:{start.emulator}:F")
+    # Bytes, not text: Python's own files may be out of reach by now, and so are codecs that were not needed before.
+    with open(f"{place}/register", "wb", buffering=0) as file:
+        file.write(f":sixsmith:M::{magic}:{mask}:{start.emulator}:F".encode())
 
 
 # --- scripts --------------------------------------------------------------------------------------------------------

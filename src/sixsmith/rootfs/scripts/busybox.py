@@ -18,7 +18,9 @@ from sixsmith.rootfs.scripts.syntax import NotUnderstood
 __all__ = ["applet_links", "suid_links", "system_shell", "version"]
 
 _DIRECTORIES = ("", "bin", "sbin", "usr/bin", "usr/sbin")
-_WINDOW = 64 << 10
+_FIRST_NAMES = b"[\0[[\0"
+_WINDOWS = (1 << 10, 64 << 10)
+"""How far from the names to look for the locations: they have always been less than 300 bytes before."""
 _FIXED = {
     "ash": 1,
     "cat": 1,
@@ -76,10 +78,12 @@ def applet_links(binary: bytes) -> tuple[str, ...]:
     known = _anchors(names)
     if sum(count for _, count in known) < 3:
         raise NotUnderstood("this busybox has too few applets to tell where it installs them")
-    low, high = max(0, start - _WINDOW), min(len(binary), end + _WINDOW)
-    shape = _shape(names, length)
     # Overlapping matches are wanted: a lookahead that captures.
-    places = {match.group(1) for match in re.compile(b"(?s)(?=(" + shape + b"))").finditer(binary, low, high)}
+    shape = re.compile(b"(?s)(?=(" + _shape(names, length) + b"))")
+    places: set[bytes] = set()
+    for window in _WINDOWS:
+        near = shape.finditer(binary, max(0, start - window), min(len(binary), end + window))
+        places = places or {match.group(1) for match in near}
     if len(places) != 1:
         raise NotUnderstood("where this busybox installs its applets cannot be read from it")
     table = places.pop()
@@ -91,12 +95,10 @@ def applet_links(binary: bytes) -> tuple[str, ...]:
 
 
 def _names(binary: bytes) -> tuple[list[str], int, int]:
-    starts = [match.start() + 1 for match in re.finditer(rb"\0\[\0(?=\[\[\0)", binary)]
-    if not starts and binary.startswith(b"[\0[[\0"):
-        starts = [0]
-    if len(starts) != 1:
+    # What comes before the table may be anything: another constant, or padding.
+    start = binary.find(_FIRST_NAMES)
+    if start < 0 or binary.find(_FIRST_NAMES, start + 1) >= 0:
         raise NotUnderstood("the applets of this busybox cannot be read from it")
-    start = starts[0]
     end = binary.find(b"\0\0", start)
     names = [name.decode("latin-1") for name in binary[start:end].split(b"\0")]
     # zcip is the last name there can be; what follows the table on some machines has no empty name before it.
