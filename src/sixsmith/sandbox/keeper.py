@@ -82,12 +82,15 @@ def _settle(start: Start) -> str:
     size = f",size={start.limit}" if start.limit else ",size=90%"
     kernel.mount("tmpfs", stage, "tmpfs", kernel.MS_NODEV, f"mode=755,nr_inodes=0{size}")
     os.umask(0)
+    os.mkdir(f"{stage}/dev", 0o755)
     for name in _DEVICES:
         place = f"{stage}/dev/{name}"
-        os.makedirs(f"{stage}/dev", 0o755, exist_ok=True)
         os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o644))
         kernel.mount(f"/dev/{name}", place, "", kernel.MS_BIND)
-    os.mkdir(f"{stage}/image", 0o755)
+    for name in ("image", "proc"):
+        os.mkdir(f"{stage}/{name}", 0o755)
+    # The kernel mounts a new /proc only where one can be seen whole already (mount_namespaces(7)); scripts see theirs.
+    kernel.mount("/proc", f"{stage}/proc", "", kernel.MS_BIND | kernel.MS_REC)
     if start.emulator:
         _register(start, f"{stage}/binfmt")
     # From here on there is nothing else to be seen, wherever links in the image may point.

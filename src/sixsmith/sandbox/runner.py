@@ -238,13 +238,16 @@ def _map_as_root(pid: int) -> None:
 
 
 def _map_as_user(pid: int) -> None:
-    import getpass
+    import pwd
 
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
     for program, database, own in (
         ("newuidmap", "/etc/subuid", os.geteuid()),
         ("newgidmap", "/etc/subgid", os.getegid()),
     ):
-        user = getpass.getuser()
         found = _subordinate(database, user, os.geteuid())
         tool = shutil.which(program)
         if found is None or tool is None:
