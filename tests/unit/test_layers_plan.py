@@ -222,7 +222,7 @@ class TestWhiteouts:
         below = [ExistingLayer(base.digest, len(base.blob), source=base, entries=base.entries)]
         plan = plan_layers(tree=tree, packages=[package], base=below, base_tree=base_tree)
         assert kinds(plan) == ["base", "spliced", "top"]
-        assert "hides 1 paths of lower layers" in plan.layers[-1].reason
+        assert "hides 1 path of lower layers" in plan.layers[-1].reason
 
 
 class TestBase:

@@ -436,14 +436,16 @@ class _Planner:
         segment = self._segment("top", nodes)
         reason = "the apk database, accounts, files, services, and what install scripts did"
         if missing.whiteouts:
-            reason += f"; hides {len(missing.whiteouts)} paths of lower layers"
+            count = len(missing.whiteouts)
+            reason += f"; hides {count} path{'s' if count > 1 else ''} of lower layers"
         self._lay(_written("top", ("top",), reason, (segment,)), segment.nodes)
 
     def single(self) -> PlannedLayer:
         """One layer for all: a head, then segments by origin. Hard links between origins come last."""
         head = self._segment("directories", [node for node in self.tree if node.kind == "directory"])
         names = {package.origin: str(package) for package in self.packages}
-        known = [BASE, *names, OVERLAY]
+        names[OVERLAY] = self.overlay.name if self.overlay else OVERLAY
+        known = [BASE, *names]
         others = sorted(origin for origin in self.by_origin if origin not in known and origin != TOP)
         segments = [head]
         for origin in (*known, *others, TOP):
