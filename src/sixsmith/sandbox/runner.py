@@ -16,7 +16,7 @@ from types import TracebackType
 from sixsmith.errors import OutsideError, Place
 from sixsmith.model.arch import arch_named
 from sixsmith.rootfs.accounts import SHADOW
-from sixsmith.rootfs.scripts import Message, NamedPackage, script_failed
+from sixsmith.rootfs.scripts import Message, NamedPackage, script_failed, script_name
 from sixsmith.rootfs.tree import TOP, Inline, Node, Tree
 from sixsmith.sandbox.protocol import Entry, Outcome, Ready, Start, Work, receive, send
 
@@ -49,7 +49,7 @@ class Sandbox:
     `arch` is the image's, in apk's spelling; foreign ones need `qemu-ARCH-static` (searched in PATH, or `emulator`).
     `seconds` bounds each script, `memory` the bytes that the image's files may take. `messages` collects what scripts
     print. Raises OutsideError where this system has no sandbox, InstallRefused for a script that fails or does not end;
-    the tree is then as it was before that script.
+    the tree is then as it was before that script. A trigger that fails is told in `messages` only, as with apk 2.14.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Sandbox:
         keeper = self._keeper or self._start()
         before = int(time.time()) // _DAY
         work = self._difference(tree)
-        work.name = f"{package.name}.{kind}"
+        work.name = script_name(package.name, kind, arguments).rpartition("/")[2]
         work.script = script
         work.arguments = list(arguments)
         work.seconds = self.seconds
@@ -106,12 +106,12 @@ class Sandbox:
         if outcome.timed_out:
             self.close()
             raise script_failed(package.name, kind, f"does not end within {self.seconds} seconds", said)
-        if outcome.status:
+        if outcome.status and kind != "trigger":
             self.close()
             raise script_failed(package.name, kind, f"fails with exit status {outcome.status}", said)
         self._take(tree, outcome, days=range(before, int(time.time()) // _DAY + 1))
-        if said:
-            self.messages.append(Message(package.name, kind, said))
+        if said or outcome.status:
+            self.messages.append(Message(package.name, kind, said, outcome.status))
 
     def trigger(self, tree: Tree, package: NamedPackage, script: bytes, directories: tuple[str, ...]) -> None:
         """Runs a trigger; `directories` are the watched ones that changed."""

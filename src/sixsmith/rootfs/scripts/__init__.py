@@ -19,7 +19,7 @@ from sixsmith.rootfs.scripts.shell import Input, Output, Shell, Streams, decode
 from sixsmith.rootfs.scripts.syntax import NotUnderstood, parse_script
 from sixsmith.rootfs.tree import Tree
 
-__all__ = ["Emulator", "Message", "NamedPackage", "script_failed"]
+__all__ = ["Emulator", "Message", "NamedPackage", "script_failed", "script_name"]
 
 _SHELLS = frozenset(["sh", "ash", "dash", "bash", "hush"])
 _IDLE = frozenset([b"", b"exit 0", b":", b"true"])
@@ -33,19 +33,24 @@ class NamedPackage(Protocol):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What a script had to say to whoever installs the package."""
+    """What a script had to say to whoever installs the package.
+
+    `status` is its exit status: 0, but for a trigger that failed.
+    """
 
     package: str
     kind: str
     text: str
+    status: int = 0
 
 
 class Emulator:
     """Runs install scripts on the tree alone (a `ScriptRunner`).
 
     `messages` collects what scripts print. Raises ScriptNotUnderstood (place: `PACKAGE.KIND`, line) for a script that
-    cannot be followed, and InstallRefused for one that fails: apk would go on, and leave a package half set up. Either
-    way the tree is as it was before that script.
+    cannot be followed, and InstallRefused for one that fails: apk would go on, leave a package half set up, and end with
+    an error. Either way the tree is as it was before that script. A trigger that fails is no error for apk 2.14 either
+    (it says so, and exits 0): what it did stays, and a message tells.
     """
 
     def __init__(self) -> None:
@@ -59,12 +64,12 @@ class Emulator:
             return
         copy = tree.copy()
         said, status = self._follow(copy, package.name, kind, script, arguments)
-        if status:
+        if status and kind != "trigger":
             raise script_failed(package.name, kind, f"fails with exit status {status}", said)
         tree.nodes.clear()  # the same dict: whoever installs may hold on to it
         tree.nodes.update(copy.nodes)
-        if said:
-            self.messages.append(Message(package.name, kind, said))
+        if said or status:
+            self.messages.append(Message(package.name, kind, said, status))
 
     def trigger(self, tree: Tree, package: NamedPackage, script: bytes, directories: tuple[str, ...]) -> None:
         """Does to `tree` what a trigger would; `directories` are the watched ones that changed."""
@@ -83,7 +88,7 @@ class Emulator:
                 return f"{package}.{kind}: its interpreter is not in the image\n", 127
             shell, options = interpreter
             programs.plain_echo = shell != "dash"
-            runner = Shell(files, programs, arguments, name=f"lib/apk/exec/{package}.{kind}")
+            runner = Shell(files, programs, arguments, name=script_name(package, kind, arguments))
             runner.errexit = "e" in options
             runner.nounset = "u" in options
             status = runner.run(parse_script(text), Streams(Input(None), said, said))
@@ -92,6 +97,12 @@ class Emulator:
         except (Refused, RecursionError) as trouble:
             raise _explained(NotUnderstood(str(trouble) or "nested too deeply"), package, kind, text) from None
         return said.text(), status
+
+
+def script_name(package: str, kind: str, arguments: tuple[str, ...]) -> str:
+    """`$0`, as apk names its scripts, but that a trigger does not know its package's version."""
+    version = f"-{arguments[0]}" if arguments and kind != "trigger" and "/" not in arguments[0] else ""
+    return f"lib/apk/exec/{package}{version}.{kind}"
 
 
 def script_failed(package: str, kind: str, how: str, said: str) -> InstallRefused:
