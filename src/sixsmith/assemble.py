@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from sixsmith import catalog
+from sixsmith.apk.archive import record_from_control
+from sixsmith.apk.index import PackageRecord
 from sixsmith.bases import Base
 from sixsmith.errors import LintFailed, UsageError, nearest
 from sixsmith.io.local import LocalSource
@@ -25,7 +27,7 @@ from sixsmith.rootfs.tree import Member, Tree
 from sixsmith.s6.finding import Finding
 from sixsmith.variant import FileSpec, Variant
 
-__all__ = ["Assembly", "assemble_tree", "settings_for"]
+__all__ = ["Assembly", "assemble_tree", "completed", "settings_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def assemble_tree(
     if plan.steps or variant.base == "packages":
         report = install(
             tree,
-            plan.solution.steps if plan.solution else (),
+            _install_steps(plan, packages),
             packages,
             world=plan.world,
             repositories=_repository_lines(variant, tree),
@@ -103,6 +105,49 @@ def _repository_lines(variant: Variant, tree: Tree) -> list[str]:
         if line not in lines:
             lines.append(line)
     return lines
+
+
+def completed(plan: BuildPlan, packages: Mapping[str, InstallPackage]) -> Mapping[str, InstallPackage]:
+    """The packages with whole records: those of a locked plan say by themselves what the index would have said.
+
+    But for the architecture: an index files a `noarch` package under its own.
+    """
+    if not plan.locked:
+        return packages
+    whole = {}
+    for name, package in packages.items():
+        record = record_from_control(package.control, package.record.size)
+        record.arch = package.record.arch
+        whole[name] = msgspec.structs.replace(package, record=record)
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """The repository of a step, as far as the database wants to know it."""
+
+    pin: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step with its records, as the installer wants it."""
+
+    action: str
+    record: PackageRecord
+    old: PackageRecord | None
+    repository: _Pinned | None
+
+
+def _install_steps(plan: BuildPlan, packages: Mapping[str, InstallPackage]) -> list[_Step]:
+    """The plan's steps with what the packages and the base's database say of them."""
+    there = {record.name: record for record in plan.base.installed}
+    steps = []
+    for step in plan.steps:
+        package = packages.get(step.name)
+        record = package.record if package is not None else there[step.name]
+        steps.append(_Step(step.action, record, there.get(step.name), _Pinned(step.pin or None)))
+    return steps
 
 
 def _keys(plan: BuildPlan) -> Mapping[str, bytes]:

@@ -98,6 +98,7 @@ class MinirootfsBase:
             kind="minirootfs",
             identity=self._file.digest,
             name=self._file.name,
+            size=self._file.size,
             installed=_records(database.installed),
             world=tuple(database.world.decode().split()),
         )
@@ -185,8 +186,10 @@ def _records(installed: bytes) -> tuple[PackageRecord, ...]:
     return tuple(package.record for package in parse_installed(installed))
 
 
-def open_base(variant: Variant, *, supply: Supply, store: Store, parents: dict[str, ImageBase]) -> Base:
-    """The base of a cell. A parent cell must be among `parents` already.
+def open_base(
+    variant: Variant, *, supply: Supply, store: Store, parents: dict[str, ImageBase], pinned: Digest | None = None
+) -> Base:
+    """The base of a cell. A parent cell must be among `parents` already; `pinned` is a base image's locked manifest.
 
     Raises what fetching raises, and UsageError for a base that is not one.
     """
@@ -197,6 +200,6 @@ def open_base(variant: Variant, *, supply: Supply, store: Store, parents: dict[s
     if variant.base == "minirootfs":
         return MinirootfsBase(supply.minirootfs(variant.alpine, variant.arch, variant.alpine_point), store)
     if "/" in variant.base or ":" in variant.base:
-        digest = supply.image(variant.base, variant.arch)
+        digest = supply.image(variant.base, variant.arch, pinned)
         return ImageBase(store, digest, "image", variant.base)
     raise UsageError(f"{variant.id}: no base called '{variant.base}'", place=variant.place)

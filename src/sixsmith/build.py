@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from sixsmith import catalog
-from sixsmith.assemble import assemble_tree, settings_for
+from sixsmith.assemble import assemble_tree, completed, settings_for
 from sixsmith.bases import Base, ImageBase, open_base
-from sixsmith.errors import FormatError
+from sixsmith.errors import FormatError, LockOutdated
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
 from sixsmith.io.local import read_local_files
 from sixsmith.io.repository import fetch_packages
@@ -26,6 +26,7 @@ from sixsmith.io.store import Store
 from sixsmith.io.supply import Supply
 from sixsmith.layers.plan import plan_layers
 from sixsmith.layers.write import write_layers
+from sixsmith.lock import Lock, LockedCell, compressor_id
 from sixsmith.matrix import Family
 from sixsmith.model.digest import Digest
 from sixsmith.oci.image import make_image, make_index
@@ -132,6 +133,9 @@ def build_image(
     built = _recall(plan, store)
     if built is None:
         packages = fetch_packages(supply.locate(plan), store, cell=variant.id, jobs=supply.jobs, reporter=reporter)
+        packages = completed(plan, packages)
+        if variant.overlay is not None:
+            supply.overlay(variant.overlay, variant.arch)  # a locked plan named its files without having them
         with scripts_for(variant) as scripts:
             assembly = assemble_tree(plan, base, packages, store=store, scripts=scripts)
         layer_plan = plan_layers(
@@ -171,8 +175,19 @@ def build_image(
 class Line:
     """The line that a family's cells go down, parents before children, each once."""
 
-    def __init__(self, *, family: Family, supply: Supply, store: Store, reporter: Reporter = silent) -> None:
+    def __init__(
+        self,
+        *,
+        family: Family,
+        supply: Supply,
+        store: Store,
+        lock: Lock | None = None,
+        frozen: bool = False,
+        reporter: Reporter = silent,
+    ) -> None:
         self._family = family
+        self._lock = lock
+        self._frozen = frozen
         self._supply = supply
         self._store = store
         self._reporter = reporter
@@ -186,16 +201,38 @@ class Line:
             self._bases[variant.parent] = ImageBase(
                 self._store, parent.descriptor.digest, "parent", parent.references[0]
             )
-        base = open_base(variant, supply=self._supply, store=self._store, parents=self._bases)
+        locked = self._locked(variant)
+        pinned = Digest(locked.base) if locked is not None and locked.base.startswith("sha256:") else None
+        base = open_base(variant, supply=self._supply, store=self._store, parents=self._bases, pinned=pinned)
+        files = read_local_files(variant.files)
+        if locked is not None and self._lock is not None:
+            return self._lock.plan(variant, base=base.facts, files=files), base
         repositories = self._supply.repositories(variant) if variant.packages else []
         plan = make_plan(
             variant,
             base=base.facts,
             repositories=[repository.for_solver() for repository in repositories],
             overlay=self._supply.overlay(variant.overlay, variant.arch) if variant.overlay is not None else (),
-            files=read_local_files(variant.files),
+            files=files,
         )
         return plan, base
+
+    def _locked(self, variant: Variant) -> LockedCell | None:
+        """What the lock says of a cell; None without a lock, and where the family file has moved on.
+
+        Raises LockOutdated in the latter case when nothing may move.
+        """
+        if self._lock is None:
+            return None
+        if self._lock.holds(variant):
+            return self._lock.cells[variant.id]
+        moved = (
+            "is not in the lock" if variant.id not in self._lock.cells else "is not locked as the family file asks now"
+        )
+        if self._frozen:
+            raise LockOutdated(f"{variant.id} {moved}", hint="`sixsmith lock` writes the lock anew")
+        self._reporter(Warned(variant.id, f"{moved}: resolved anew", "`sixsmith lock` writes the lock anew"))
+        return None
 
     def build(self, variant: Variant) -> BuiltImage:
         """The image of a cell."""
@@ -214,6 +251,8 @@ def build_family(
     supply: Supply,
     store: Store,
     today: date | None = None,
+    lock: Lock | None = None,
+    frozen: bool = False,
     reporter: Reporter = silent,
 ) -> BuiltFamily:
     """Builds these cells (their parents first) and one index per tag, and keeps the tags as roots of the store.
@@ -224,7 +263,14 @@ def build_family(
     if today is not None:
         for cell in cells:
             _advise(cell, today, reporter)
-    line = Line(family=family, supply=supply, store=store, reporter=reporter)
+    if lock is not None and lock.compressor != compressor_id():
+        reporter(
+            Warned(
+                "",
+                f"the lock was made with {lock.compressor}, this is {compressor_id()}: written layers get other digests (same diff_ids)",
+            )
+        )
+    line = Line(family=family, supply=supply, store=store, lock=lock, frozen=frozen, reporter=reporter)
     images = [line.build(cell) for cell in cells]
     tags = _make_tags(images, store)
     store.keep_roots({f"{tag.image}:{tag.tag}": tag.descriptor.digest for tag in tags})

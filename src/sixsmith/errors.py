@@ -5,6 +5,7 @@
     │   ├── Unsatisfiable                  no set of packages fulfils the request
     │   ├── InstallRefused                 packages contradict each other on disk
     │   ├── ScriptNotUnderstood            an install script that `emulate` cannot read
+    │   ├── LockOutdated                   the lock does not hold what the family file asks
     │   ├── LintFailed                     a service or an image setting is broken
     │   └── CheckFailed                    a booted image did not behave
     ├── UsageError                     2   wrong option, argument or selection
@@ -35,6 +36,7 @@ __all__ = [
     "FormatError",
     "InstallRefused",
     "LintFailed",
+    "LockOutdated",
     "MatrixError",
     "OutsideError",
     "Place",
@@ -113,6 +115,10 @@ class InstallRefused(AnswerIsNo):
 
 class ScriptNotUnderstood(AnswerIsNo):
     """An install script has a line that `emulate` does not understand."""
+
+
+class LockOutdated(AnswerIsNo):
+    """The lock does not hold what the family file asks, and nothing may move (`--frozen`)."""
 
 
 class LintFailed(AnswerIsNo):

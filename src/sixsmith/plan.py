@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -21,7 +21,16 @@ from sixsmith.model.spelled import plain
 from sixsmith.solver import Solution, SolverRepository, solve
 from sixsmith.variant import Variant
 
-__all__ = ["BaseFacts", "BuildPlan", "LocalFile", "PlannedFile", "PlannedPackage", "PlannedStep", "make_plan"]
+__all__ = [
+    "BaseFacts",
+    "BuildPlan",
+    "LocalFile",
+    "PlannedFile",
+    "PlannedPackage",
+    "PlannedStep",
+    "make_plan",
+    "plan_of_steps",
+]
 
 FORMAT = 1
 """Goes up whenever the same plan would make other bytes than before: it empties every image cache at once."""
@@ -75,6 +84,7 @@ class PlannedStep:
     old_version: str
     repository: str
     checksum: str
+    pin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class BaseFacts:
     """What a plan must know about the base.
 
     `kind` is minirootfs, packages, none, image or parent; `identity` is a digest or plan id that stands for all its bytes.
-    `installed` and `world` are its apk database; `config` is the image config that it hands down (an OCI `config` object).
+    `installed` and `world` are its apk database; `size` is that of the one file it is, in bytes, or 0.
     """
 
     kind: str
@@ -90,12 +100,16 @@ class BaseFacts:
     name: str = ""
     installed: tuple[PackageRecord, ...] = ()
     world: tuple[str, ...] = ()
-    config: Mapping[str, object] = field(default_factory=dict)
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """All that a build of one variant will do. Make it with `make_plan`."""
+    """All that a build of one variant will do. Make it with `make_plan`, or from a lock.
+
+    `records` are those of the packages to install; with `locked` they hold only what a lock knows, and the packages
+    themselves say the rest. `solution` is there when the plan was just resolved.
+    """
 
     variant: Variant
     base: BaseFacts
@@ -108,6 +122,7 @@ class BuildPlan:
     epoch: int
     id: str
     records: Mapping[str, PackageRecord] = field(repr=False, compare=False, default_factory=dict)
+    locked: bool = field(compare=False, default=False)
     solution: Solution | None = field(repr=False, compare=False, default=None)
 
     @property
@@ -137,61 +152,93 @@ def make_plan(
     replaced = {dependency.name for dependency in wanted}
     kept = [dependency for text in base.world if (dependency := Dependency.parse(text)).name not in replaced]
     world = kept + wanted
-    if wanted:
-        solution = solve(world, repositories, installed=base.installed, requested=replaced)
-    else:
-        solution = Solution(steps=(), packages=tuple(base.installed))
-    return _assemble(
-        variant, base, tuple(str(dependency) for dependency in world), solution, tuple(overlay), tuple(files)
-    )
-
-
-def _assemble(
-    variant: Variant,
-    base: BaseFacts,
-    world: tuple[str, ...],
-    solution: Solution,
-    overlay: tuple[PlannedFile, ...],
-    files: tuple[LocalFile, ...],
-) -> BuildPlan:
+    if not wanted:
+        return plan_of_steps(
+            variant, base=base, world=tuple(str(entry) for entry in world), overlay=tuple(overlay), files=tuple(files)
+        )
+    solution = solve(world, repositories, installed=base.installed, requested=replaced)
     steps = []
-    origin_of: dict[str, str] = {}
-    records: dict[str, PackageRecord] = {}
+    records = {}
     for step in solution.steps:
-        record = step.record
-        repository = step.repository.name if step.repository is not None else ""
+        record, repository = step.record, step.repository
         steps.append(
             PlannedStep(
                 step.action,
                 record.name,
                 record.version,
                 step.old.version if step.old is not None else "",
-                repository,
+                repository.name if repository is not None else "",
                 record.checksum,
+                (repository.pin or "") if repository is not None else "",
             )
         )
         if step.action not in ("remove", "pin"):
-            origin_of[record.name] = repository
             records[record.name] = record
-    packages = tuple(
-        PlannedPackage(
-            record.name,
-            record.version,
-            record.arch,
-            origin_of.get(record.name, ""),
-            record.checksum,
-            record.size,
-            record.installed_size,
-            record.origin,
-        )
-        for record in solution.packages
+    return plan_of_steps(
+        variant,
+        base=base,
+        world=tuple(str(entry) for entry in world),
+        steps=tuple(steps),
+        records=records,
+        overlay=tuple(overlay),
+        files=tuple(files),
+        epoch=max((record.build_time or 0 for record in solution.packages), default=0),
+        solution=solution,
     )
-    epoch = max((record.build_time or 0 for record in solution.packages), default=0)
+
+
+def plan_of_steps(
+    variant: Variant,
+    *,
+    base: BaseFacts,
+    world: tuple[str, ...],
+    steps: tuple[PlannedStep, ...] = (),
+    records: Mapping[str, PackageRecord] | None = None,
+    overlay: tuple[PlannedFile, ...] = (),
+    files: tuple[LocalFile, ...] = (),
+    epoch: int | None = None,
+    locked: bool = False,
+    solution: Solution | None = None,
+) -> BuildPlan:
+    """The plan whose installation is known already. Raises UsageError for a tag that names a package that is not there.
+
+    `epoch` None takes the base's: the newest build time of its packages.
+    """
+    records = records or {}
+    if epoch is None:
+        epoch = max((record.build_time or 0 for record in base.installed), default=0)
+    packages = tuple(_packages_after(base, steps, records))
     versions = {package.name: package.version for package in packages}
     tags = tuple(_fill_versions(tag, versions, variant) for tag in variant.tags)
     plan_id = _identity(variant, base, world, steps, overlay, files, tags, epoch)
     return BuildPlan(
-        variant, base, world, tuple(steps), packages, overlay, files, tags, epoch, plan_id, records, solution
+        variant, base, world, steps, packages, overlay, files, tags, epoch, plan_id, records, locked, solution
+    )
+
+
+def _packages_after(
+    base: BaseFacts, steps: Sequence[PlannedStep], records: Mapping[str, PackageRecord]
+) -> Iterator[PlannedPackage]:
+    """Every package of the finished image, in the database's order: what stays, then what is new or changed."""
+    changed = {step.name for step in steps if step.action != "pin"}
+    for record in base.installed:
+        if record.name not in changed:
+            yield _planned(record, "")
+    for step in steps:
+        if step.name in records:
+            yield _planned(records[step.name], step.repository)
+
+
+def _planned(record: PackageRecord, repository: str) -> PlannedPackage:
+    return PlannedPackage(
+        record.name,
+        record.version,
+        record.arch,
+        repository,
+        record.checksum,
+        record.size,
+        record.installed_size,
+        record.origin,
     )
 
 

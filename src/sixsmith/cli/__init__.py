@@ -22,6 +22,9 @@ COMMANDS = {
     "push": "Upload to a registry what it lacks.",
     "solve": "Show what apk would install.",
     "install": "Install packages into a directory as apk would.",
+    "lock": "Pin every package, tarball and base of the family.",
+    "vault": "Keep, check and serve all bytes that a lock names.",
+    "store": "Look after the local store.",
     "export": "Write Dockerfiles and update.sh for people who stay with Docker.",
     "services": "Check, migrate and draw services.",
 }

@@ -27,9 +27,10 @@ __all__ = ["command"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="One tar of all that is built, for `docker load` and `podman load`.",
 )
+@click.option("--frozen", is_flag=True, help="Fail when the family file asks for what the lock does not hold.")
 @family_options
 def command(
-    session: Session, cells: tuple[str, ...], arches: tuple[str, ...], output: Path, archive: Path | None
+    session: Session, cells: tuple[str, ...], arches: tuple[str, ...], output: Path, archive: Path | None, frozen: bool
 ) -> None:
     """Build images into the store and write them as OCI image layouts.
 
@@ -41,13 +42,16 @@ def command(
     from sixsmith.cli.console import human_size, print_json, print_table
 
     family = session.load_family()
+    lock = session.load_lock(needed=frozen)
     selected = session.select(family, cells, arches)
     with session.open_store() as store:
         built = build_family(
             selected,
             family=family,
-            supply=session.supply(store),
+            supply=session.supply(store, lock),
             store=store,
+            lock=lock,
+            frozen=frozen,
             reporter=session.reporter,
             today=date.today(),
         )

@@ -28,7 +28,9 @@ def command(session: Session, cells: tuple[str, ...], arches: tuple[str, ...], w
     selected = session.select(family, cells, arches)
     documents = []
     with session.open_store() as store:
-        line = Line(family=family, supply=session.supply(store), store=store, reporter=session.reporter)
+        lock = session.load_lock()
+        supply = session.supply(store, lock)
+        line = Line(family=family, supply=supply, store=store, lock=lock, reporter=session.reporter)
         for cell in selected:
             plan, _ = line.plan(cell)
             document = {

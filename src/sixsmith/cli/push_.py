@@ -19,6 +19,7 @@ __all__ = ["command"]
 @click.option(
     "--tls-ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Trust this certificate authority."
 )
+@click.option("--frozen", is_flag=True, help="Fail when the family file asks for what the lock does not hold.")
 @family_options
 def command(
     session: Session,
@@ -27,6 +28,7 @@ def command(
     arches: tuple[str, ...],
     plain_http: bool,
     tls_ca: Path | None,
+    frozen: bool,
 ) -> None:
     """Build what is not built, then upload to REGISTRY what it lacks; one index per tag.
 
@@ -38,6 +40,7 @@ def command(
     from sixsmith.publish import publish_family
 
     family = session.load_family()
+    lock = session.load_lock(needed=frozen)
     target = registry if registry not in (None, "-") else family.registry
     if not target:
         raise UsageError(
@@ -48,8 +51,10 @@ def command(
         built = build_family(
             selected,
             family=family,
-            supply=session.supply(store),
+            supply=session.supply(store, lock),
             store=store,
+            lock=lock,
+            frozen=frozen,
             reporter=session.reporter,
         )
         pushed = publish_family(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sixsmith.io.registry_auth import CredentialSource
     from sixsmith.io.store import Store
     from sixsmith.io.supply import Supply
+    from sixsmith.lock import Lock
     from sixsmith.matrix import Family
     from sixsmith.model.digest import Digest
     from sixsmith.variant import Variant
@@ -45,6 +46,7 @@ class Session:
     allow_untrusted: bool = False
     keys: Path | None = None
     checksums: Path | None = None
+    vault: Path | None = None
     jobs: int = 0
     json: bool = False
     quiet: bool = False
@@ -105,7 +107,7 @@ class Session:
 
         return Mirror(place, self.http)
 
-    def supply(self, store: Store) -> Supply:
+    def supply(self, store: Store, lock: Lock | None = None) -> Supply:
         """Everything that comes from outside, verified, through the store."""
         from sixsmith.io.supply import Supply
 
@@ -119,16 +121,19 @@ class Session:
                     "--allow-untrusted takes whatever the mirror gives; never ship such images",
                 )
             )
+        vault = self.vault.absolute() if self.vault else None
+        pins = {**(lock.pins() if lock else {}), **(_read_checksums(self.checksums) if self.checksums else {})}
         return Supply(
             store=store,
-            mirror=self.open_mirror(self.mirror),
-            overlay_mirror=self.open_mirror(self.overlay_mirror),
+            mirror=self.open_mirror(str(vault / "alpine") if vault else self.mirror),
+            overlay_mirror=self.open_mirror(str(vault / "s6-overlay") if vault else self.overlay_mirror),
+            vault=self.open_mirror(str(vault)) if vault else None,
             open_mirror=self.open_mirror,
             http=self.http,
             credentials=self.credentials(),
             allow_untrusted=self.allow_untrusted,
             extra_keys=_read_keys(self.keys) if self.keys else {},
-            pins=_read_checksums(self.checksums) if self.checksums else {},
+            pins=pins,
             jobs=self.workers,
             reporter=self.reporter,
         )
@@ -140,6 +145,21 @@ class Session:
         if not self.file.is_file():
             raise UsageError(f"no {self.file} here", hint="`sixsmith init` writes one; `-f FILE` names another")
         return load_family(self.file)
+
+    @property
+    def lock_file(self) -> Path:
+        """Where the family's lock is: beside the family file."""
+        return self.file.with_suffix(".lock")
+
+    def load_lock(self, *, needed: bool = False) -> Lock | None:
+        """The family's lock, or None where there is none. Raises UsageError when it is damaged, or `needed` and missing."""
+        from sixsmith.lock import parse_lock
+
+        if not self.lock_file.is_file():
+            if needed:
+                raise UsageError(f"no {self.lock_file} here", hint="`sixsmith lock` writes it")
+            return None
+        return parse_lock(self.lock_file.read_bytes(), file=str(self.lock_file))
 
     def select(self, family: Family, patterns: tuple[str, ...], arches: tuple[str, ...]) -> tuple[Variant, ...]:
         """The cells that the arguments name; all of them when there are none."""
@@ -195,6 +215,7 @@ def _session_of(values: dict[str, Any]) -> Session:
         "allow_untrusted",
         "keys",
         "checksums",
+        "vault",
         "jobs",
         "json",
         "quiet",
@@ -249,6 +270,12 @@ _OPTIONS: dict[str, Callable[[Function], Function]] = {
         envvar="SIXSMITH_CHECKSUMS",
         help="File of lines `SHA256  PATH` that win over the catalogue's: for a mirror that makes its own releases.",
     ),
+    "vault": click.option(
+        "--vault",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        envvar="SIXSMITH_VAULT",
+        help="Take every file from this vault instead of the mirrors (see `sixsmith vault`).",
+    ),
     "jobs": click.option(
         "-j", "--jobs", type=click.IntRange(min=1), envvar="SIXSMITH_JOBS", help="Transfers and cells at once."
     ),
@@ -285,6 +312,7 @@ def place_options(function: Function) -> Function:
             "allow_untrusted",
             "keys",
             "checksums",
+            "vault",
             "jobs",
             "json",
             "quiet",
@@ -304,6 +332,7 @@ def family_options(function: Function) -> Function:
             "allow_untrusted",
             "keys",
             "checksums",
+            "vault",
             "jobs",
             "json",
             "quiet",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sixsmith.errors import UsageError
+from sixsmith.errors import FormatError, UsageError
 from sixsmith.events import Fetched, Reporter, silent
 from sixsmith.io.http import Http
 from sixsmith.io.registry import Registry
@@ -34,6 +34,8 @@ def pull_image(
     RegistryError, DigestMismatch, FormatError.
     """
     where = parse_reference(reference)
+    if where.digest is not None and _is_whole(where.digest, store):
+        return where.digest
     registry = Registry(where.registry or _HUB, http=http, credentials=credentials, plain_http=plain_http)
     manifest_digest = _manifest_for(registry, where, arch, store)
     manifest = parse_manifest(store.read(manifest_digest), what=reference)
@@ -48,6 +50,18 @@ def pull_image(
     if config.platform.architecture != arch.platform.architecture:
         raise UsageError(f"{reference} is for {config.platform}, not for {arch.platform}")
     return manifest_digest
+
+
+def _is_whole(digest: Digest, store: Store) -> bool:
+    """Whether the store has this manifest and all that it names."""
+    raw = store.find(digest)
+    if raw is None:
+        return False
+    try:
+        manifest = parse_manifest(raw)
+    except FormatError:
+        return False  # an index: which manifest is meant is for the registry's answer to say
+    return all(store.has(blob.digest) for blob in (manifest.config, *manifest.layers))
 
 
 def _manifest_for(registry: Registry, where: Reference, arch: Arch, store: Store) -> Digest:

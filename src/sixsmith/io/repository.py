@@ -7,6 +7,7 @@ data segment as a blob, which is at the same time a finished image layer.
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sixsmith.apk.archive import ControlSegment, open_package, package_entries, read_head
+from sixsmith.apk.archive import ControlSegment, PackageArchive, open_package, package_entries, read_head
 from sixsmith.apk.index import PackageIndex, PackageRecord
 from sixsmith.apk.signature import Keyring, verify_index
 from sixsmith.errors import DigestMismatch, FormatError
@@ -93,22 +94,45 @@ class PackageRepository:
             reporter(Fetched(cell, record.filename, record.size, True))
             return kept
         what = f"{self.location}: {record.filename}"
-        raw = self.mirror.read(f"{self.folder}/{record.filename}", limit=max(record.size, 1 << 20) + 4096)
-        archive = open_package(raw, checksum=record.checksum, keyring=None, what=what)
+        raw = self._read(record.filename, record.size)
         if record.size and len(raw) != record.size:
             raise DigestMismatch(f"{what}: {len(raw)} bytes, the index says {record.size}")
+        archive = self.keep(store, raw, record.checksum, what=what)
         _check_same(record, archive.control, what)
-        store.put(archive.data, verified=archive.data_digest)
-        source = _source(store, archive.data_digest, record.filename)
-        entries = package_entries(source.inflate(), what=what)
-        _keep_entries(store, archive.data_digest, entries)
-        store.keep("package", _key(record), archive.data_digest.encode() + b"\n" + bytes(archive.head))
+        package = self._kept(record, store)
+        assert package is not None, "it was kept just now"
         reporter(Fetched(cell, record.filename, len(raw), False))
-        return InstallPackage(record, archive.control, entries, source, len(archive.data))
+        return package
+
+    @staticmethod
+    def keep(store: Store, raw: bytes, checksum: str, *, what: str) -> PackageArchive:
+        """Verifies a package file against its checksum and keeps it in the store, in two pieces. Raises as `open_package`."""
+        archive = open_package(raw, checksum=checksum, keyring=None, what=what)
+        store.put(archive.data, verified=archive.data_digest)
+        entries = package_entries(_source(store, archive.data_digest, what).inflate(), what=what)
+        _keep_entries(store, archive.data_digest, entries)
+        store.keep("package", _key(checksum), archive.data_digest.encode() + b"\n" + bytes(archive.head))
+        return archive
+
+    def whole(self, name: str, version: str, checksum: str, size: int, store: Store) -> bytes:
+        """The package file as its publisher made it: put together again from the store, else fetched and kept."""
+        kept = store.record("package", _key(checksum))
+        if kept is not None:
+            digest_text, _, head = kept.partition(b"\n")
+            data = store.find(Digest(digest_text.decode("ascii", "replace")))
+            if data is not None:
+                return head + data
+        file = f"{name}-{version}.apk"
+        raw = self._read(file, size)
+        self.keep(store, raw, checksum, what=f"{self.location}: {file}")
+        return raw
+
+    def _read(self, file: str, size: int) -> bytes:
+        return self.mirror.read(f"{self.folder}/{file}", limit=max(size, 1 << 20) + 4096)
 
     def _kept(self, record: PackageRecord, store: Store) -> InstallPackage | None:
         """The package as an earlier build kept it, or None; a head that no longer reads is as good as none."""
-        kept = store.record("package", _key(record))
+        kept = store.record("package", _key(record.checksum))
         if kept is None:
             return None
         digest_text, _, head = kept.partition(b"\n")
@@ -161,10 +185,8 @@ def _check_same(record: PackageRecord, control: ControlSegment, what: str) -> No
         )
 
 
-def _key(record: PackageRecord) -> str:
-    import base64
-
-    return base64.b64decode(record.checksum[2:]).hex()
+def _key(checksum: str) -> str:
+    return base64.b64decode(checksum[2:]).hex()
 
 
 def _source(store: Store, digest: Digest, what: str) -> GzipSource:

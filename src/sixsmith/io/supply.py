@@ -28,7 +28,7 @@ from sixsmith.model.digest import Digest, digest_of, hex_of
 from sixsmith.plan import BuildPlan, PlannedFile
 from sixsmith.variant import OverlayChoice, RepositoryChoice, Variant
 
-__all__ = ["DEFAULT_LOCATION", "Supply"]
+__all__ = ["DEFAULT_LOCATION", "Supply", "vault_folder", "vault_image"]
 
 DEFAULT_LOCATION = "https://dl-cdn.alpinelinux.org/alpine"
 """What an image's etc/apk/repositories names, whatever mirror it was built from: the place that it will be patched from."""
@@ -53,6 +53,7 @@ class Supply:
     extra_keys: Mapping[str, bytes] = field(default_factory=dict)
     jobs: int = 8
     reporter: Reporter = silent
+    vault: Mirror | None = None
     pins: Mapping[str, Digest] = field(default_factory=dict)
     _repositories: dict[tuple[str, ...], PackageRepository] = field(default_factory=dict, repr=False)
     _files: dict[str, PlannedFile] = field(default_factory=dict, repr=False)
@@ -75,7 +76,10 @@ class Supply:
             return self._repositories[key]
 
     def _open_repository(self, choice: RepositoryChoice, alpine: str, arch: Arch) -> PackageRepository:
-        if choice.url is None:
+        if self.vault is not None:
+            mirror, folder = self.vault, vault_folder(choice, alpine, arch)
+            location = f"{self.vault}/{folder.rpartition('/')[0]}"
+        elif choice.url is None:
             release = alpine if alpine == "edge" else f"v{alpine}"
             mirror, folder = self.mirror, f"{release}/{choice.name}/{arch.name}"
             location = f"{self.mirror}/{release}/{choice.name}"
@@ -110,19 +114,22 @@ class Supply:
 
     # ---- parent images
 
-    def image(self, reference: str, arch: Arch) -> Digest:
+    def image(self, reference: str, arch: Arch, pinned: Digest | None = None) -> Digest:
         """The manifest of an image for this architecture, with all its blobs in the store.
 
-        `reference` names a registry's image; its tag is looked up now, so a digest in the reference is what makes builds
-        repeatable. Raises UsageError when the reference names no registry or the image is not for this platform.
+        `reference` names a registry's image; its tag is looked up now unless a lock pinned the manifest. Raises UsageError
+        when the reference names no registry or the image is not for this platform.
         """
         from sixsmith.io.pull import pull_image
 
         with self._lock:
-            key = f"{reference}|{arch.name}"
+            key = f"{reference}|{arch.name}|{pinned or ''}"
             if key not in self._images:
+                if pinned is not None and self.vault is not None and self.vault.is_folder:
+                    vault_image(Path(str(self.vault)) / "images" / pinned.replace(":", "-"), self.store)
+                asked = reference if pinned is None else f"{reference.partition('@')[0]}@{pinned}"
                 self._images[key] = pull_image(
-                    reference,
+                    asked,
                     arch,
                     store=self.store,
                     http=self.http,
@@ -265,6 +272,24 @@ class Supply:
 
 def _belongs(point: str, alpine: str) -> bool:
     return point.startswith(f"{alpine}.") or (alpine == "edge" and "." not in point)
+
+
+def vault_folder(choice: RepositoryChoice, alpine: str, arch: Arch) -> str:
+    """Where a repository's packages lie in a vault (see `sixsmith.vault`)."""
+    if choice.url is not None:
+        return f"repositories/{choice.name}/{arch.name}"
+    return f"alpine/{alpine if alpine == 'edge' else f'v{alpine}'}/{choice.name}/{arch.name}"
+
+
+def vault_image(folder: Path, store: Store) -> None:
+    """Puts a vault's base image into the store, verified. Raises FetchError when the vault does not have it."""
+    from sixsmith.io.layout import open_layout
+
+    if not (folder / "index.json").is_file():
+        raise FetchError(f"the vault has no {folder.name}")
+    layout = open_layout(folder)
+    for path in sorted((folder / "blobs" / "sha256").iterdir()):
+        store.put(layout.read(Digest(f"sha256:{path.name}")))
 
 
 def _latest_minirootfs(raw: bytes, folder: str) -> tuple[str, Digest | None] | None:
