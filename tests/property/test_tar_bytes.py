@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import tarfile
 
+import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sixsmith.errors import FormatError
+from sixsmith.model import tar
 from sixsmith.model.tar import BLOCK, END_OF_ARCHIVE, TarEntry, padding, parse_tar, tar_header
 
 names = st.binary(min_size=1, max_size=260).map(
@@ -53,9 +56,18 @@ def test_round_trip(found: list[tuple[TarEntry, bytes]]) -> None:
         TarEntry(**{**{f: getattr(one, f) for f in one.__struct_fields__}, "start": 0, "offset": 0}) for one in back
     ]
     assert bare == [one for one, _ in found]
-    with tarfile.open(fileobj=io.BytesIO(raw), encoding="utf-8", errors="surrogateescape") as tar:
-        theirs = tar.getmembers()
+    with tarfile.open(fileobj=io.BytesIO(raw), encoding="utf-8", errors="surrogateescape") as archive:
+        theirs = archive.getmembers()
     assert [one.name for one in theirs] == [one.path for one, _ in found]
+
+
+@given(members())
+def test_the_quick_way_to_a_header_is_the_same_header(found: tuple[TarEntry, bytes]) -> None:
+    one = msgspec.structs.replace(found[0], xattrs=())
+    quick = tar_header(one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar, "_MAX_ID", -1)
+        assert tar_header(one) == quick
 
 
 @settings(max_examples=200)

@@ -51,6 +51,14 @@ _TYPES: dict[str, bytes] = {
 }
 
 
+_MAX_ID = 8**7
+_MAX_NUMBER = 8**11
+_NO_OWNER_NAMES = bytes(64)
+_NO_PREFIX = bytes(167)
+_FIXED_SUM = sum(b"ustar\x0000") + 8 * ord(" ")
+"""What a plain header's constant bytes add up to, its own sum counted as spaces."""
+
+
 class TarEntry(msgspec.Struct, frozen=True, array_like=True):
     """One member of a tar archive.
 
@@ -201,11 +209,23 @@ def tar_header(entry: TarEntry) -> bytes:
 
     Owner names are left empty: in an image only the numbers count. Content and `padding` follow separately.
     """
-    pax: list[tuple[str, bytes]] = []
     name = entry.path.encode("utf-8", "surrogateescape")
     if entry.kind == "directory":
         name = name + b"/" if name else b"./"
     link = entry.target.encode("utf-8", "surrogateescape")
+    if (
+        len(name) <= 100
+        and len(link) <= 100
+        and name.isascii()
+        and link.isascii()
+        and not entry.xattrs
+        and 0 <= entry.uid < _MAX_ID
+        and 0 <= entry.gid < _MAX_ID
+        and 0 <= entry.size < _MAX_NUMBER
+        and 0 <= entry.mtime < _MAX_NUMBER
+    ):
+        return _plain_header(entry, name, link)
+    pax: list[tuple[str, bytes]] = []
     prefix = b""
     if len(name) > 100 or not name.isascii():
         cut = name.rfind(b"/", 0, 156) if name.isascii() else -1
@@ -246,6 +266,24 @@ def tar_header(entry: TarEntry) -> bytes:
     )
     header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
     return _pax_header(pax) + header if pax else header
+
+
+def _plain_header(entry: TarEntry, name: bytes, link: bytes) -> bytes:
+    """The header of what ustar can hold, in a third of the time: nearly all members are such."""
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (entry.mode, entry.uid, entry.gid, entry.size, entry.mtime)
+    kind = _TYPES[entry.kind]
+    devices = b"%07o\0%07o\0" % entry.device
+    total = sum(name) + sum(numbers) + _FIXED_SUM + kind[0] + sum(link) + sum(devices)
+    return b"%b%b%06o\0 %b%bustar\x0000%b%b%b" % (
+        name.ljust(100, b"\0"),
+        numbers,
+        total,
+        kind,
+        link.ljust(100, b"\0"),
+        _NO_OWNER_NAMES,
+        devices,
+        _NO_PREFIX,
+    )
 
 
 def _pax_header(records: list[tuple[str, bytes]]) -> bytes:
