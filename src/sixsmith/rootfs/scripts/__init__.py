@@ -58,9 +58,7 @@ class Emulator:
 
     def run(self, tree: Tree, package: NamedPackage, kind: str, script: bytes, arguments: tuple[str, ...]) -> None:
         """Does to `tree` what a script would; `arguments` are `$1…`."""
-        lines = [line.strip() for line in script.splitlines()[1:]]
-        idle = all(line in _IDLE or line.startswith(b"#") for line in lines) and _is_shell(script)
-        if idle and _interpreter(tree, script) is not None:
+        if _does_nothing(tree, script):
             return
         copy = tree.copy()
         said, status = self._follow(copy, package.name, kind, script, arguments)
@@ -116,9 +114,15 @@ def script_failed(package: str, kind: str, how: str, said: str) -> InstallRefuse
     )
 
 
-def _is_shell(script: bytes) -> bool:
-    words = decode(script.partition(b"\n")[0]).removeprefix("#!").split()
-    return bool(words) and (words[0].rpartition("/")[2] in _SHELLS or words[1:2] == ["sh"])
+def _does_nothing(tree: Tree, script: bytes) -> bool:
+    """Whether a script has nothing but comments and `exit 0`, as many upgrade scripts have."""
+    lines = [line.strip() for line in script.splitlines()[1:]]
+    if not all(line in _IDLE or line.startswith(b"#") for line in lines):
+        return False
+    try:
+        return _interpreter(tree, script) is not None
+    except NotUnderstood:
+        return False
 
 
 def _interpreter(tree: Tree, script: bytes) -> tuple[str, str] | None:
