@@ -19,11 +19,11 @@ from sixsmith.apk.version import compare_keys
 from sixsmith.errors import Unsatisfiable
 from sixsmith.solver.complaint import complaints
 from sixsmith.solver.explain import explain, explain_pins, why
-from sixsmith.solver.selection import UPGRADE, Selection
+from sixsmith.solver.selection import UPGRADE, DecisionOrder, Selection
 from sixsmith.solver.transaction import Change, Transaction
 from sixsmith.solver.universe import Package, SolverRepository, Universe
 
-__all__ = ["Solution", "SolverRepository", "Step", "solve", "why"]
+__all__ = ["DecisionOrder", "Solution", "SolverRepository", "Step", "solve", "why"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,14 @@ def solve(
     installed: Sequence[PackageRecord] = (),
     requested: Collection[str] | None = None,
     upgrade: bool = False,
+    order: DecisionOrder = DecisionOrder.DISCOVERY,
 ) -> Solution:
     """Choose packages for `world` as apk-tools 2.14 does.
 
     `world` is the whole of the new `etc/apk/world`; of two entries for one name the later counts. `requested` are the
     names that are asked for now, as opposed to those that the world had before (they are decided first); None means all.
     `installed` is the database of the root. `upgrade` prefers newer versions to what is installed.
+    `order` says which release of 2.14 is followed where they differ.
 
     Raises `Unsatisfiable` with apk's subjects, a chain of reasons as message and what would help as hint, and
     `FormatError` where a visited record is malformed.
@@ -92,7 +94,7 @@ def solve(
     needs = [(universe.name(entry.name), entry) for entry in entries]
     for name, _ in needs:
         name.requested = name.text in asked
-    selection = Selection(universe, needs, flags=UPGRADE if upgrade else 0)
+    selection = Selection(universe, needs, flags=UPGRADE if upgrade else 0, order=order)
     selection.run()
     transaction = Transaction(selection)
     transaction.run()

@@ -18,12 +18,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 
 from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.version import VersionKey
 from sixsmith.solver.universe import Name, Package, Provider, Universe
 
-__all__ = ["UPGRADE", "Selection"]
+__all__ = ["UPGRADE", "DecisionOrder", "Selection"]
+
+
+class DecisionOrder(Enum):
+    """Which undecided name comes next, where nothing forces one; the releases of apk-tools 2.14 differ in this alone."""
+
+    DISCOVERY = "2.14.10"
+    """Names with a candidate that may be chosen silently first, then whatever was discovered last (furthest up)."""
+    DEPTH = "2.14.0"
+    """Requested names first, names of packages before virtual ones, then the longest chain below (up to 2.14.4)."""
+
 
 UPGRADE = 1
 """The only preference flag that is offered: newest instead of what is installed."""
@@ -34,15 +45,24 @@ _DEFAULT_PIN = 1
 class Selection:
     """The state of one round of choosing; `run` it once, then read `Name.chosen` and `errors`."""
 
-    def __init__(self, universe: Universe, world: Sequence[tuple[Name, Dependency]], *, flags: int = 0) -> None:
+    def __init__(
+        self,
+        universe: Universe,
+        world: Sequence[tuple[Name, Dependency]],
+        *,
+        flags: int = 0,
+        order: DecisionOrder = DecisionOrder.DISCOVERY,
+    ) -> None:
         self.universe = universe
         self.world = world
         self.flags = flags
+        self.order = order
         self.errors = 0
         self.seen_names: list[Name] = []
         self._changed: deque[Name] = deque()
         self._open: list[tuple[Name, int]] = []  # undecided names, latest last, with the ticket of their entry
         self._tickets = 0
+        self._discovered = 0
         self._default_repositories = universe.served(_DEFAULT_PIN)
 
     def run(self) -> None:
@@ -109,6 +129,8 @@ class Selection:
                         yield from offered.awaited_by
                 elif universe.is_awaited(text):
                     yield from universe.name(text).awaited_by
+        self._discovered += 1
+        name.discovered = self._discovered
 
     def _meet(self, package: Package) -> None:
         reach = package.reach
@@ -214,16 +236,24 @@ class Selection:
         """The name to decide now."""
         best: Name | None = None
         best_key: tuple[bool, int, int, bool] | None = None
+        by_depth = self.order is DecisionOrder.DEPTH
         entries = self._open
         stale = 0
         for name, ticket in reversed(entries):
             if name.ticket != ticket:
                 stale += 1
                 continue
-            if name.settled_above and name.requirers and not name.has_options:
-                best = name
-                break
-            key = (not name.requested, name.rank, -name.depth, not name.requirers)
+            ready = name.settled_above and name.requirers and not name.has_options
+            if by_depth:
+                if ready:
+                    best = name
+                    break
+                key = (not name.requested, name.rank, -name.depth, not name.requirers)
+            else:
+                if ready and name.auto:
+                    best = name
+                    break
+                key = (not name.auto, -name.discovered, 0, False)
             if best_key is None or key < best_key:
                 best, best_key = name, key
         if stale > 16 and stale * 2 > len(entries):
@@ -237,7 +267,7 @@ class Selection:
         name.recheck_needs = name.recheck_triggers = False
         first: Package | None = None
         options = unpinned = 0
-        triggered, untriggerable = False, True
+        triggered, untriggerable, auto = False, True, False
         for package, version in name.providers:
             package.merged = False
             if not package.selectable:
@@ -252,6 +282,7 @@ class Selection:
             untriggerable &= package.trigger_failed
             if not name.requirers:
                 continue
+            auto = auto or version is not None or bool(package.priority or package.name.requirers)
             package.merged = True
             if first is None:
                 first = package
@@ -260,6 +291,7 @@ class Selection:
             options += 1
         name.has_options = options > 1 or unpinned > 0
         name.triggered = triggered
+        name.auto = auto or triggered
         name.untriggerable = untriggerable
         self._list_open(name)
         if first is not None:

@@ -157,10 +157,12 @@ class Name:
 
     __slots__ = (
         "_awaited_by",
+        "auto",
         "change_done",
         "chosen",
         "chosen_version",
         "depth",
+        "discovered",
         "has_options",
         "has_virtual",
         "installed",
@@ -207,6 +209,8 @@ class Name:
         self.has_options = False
         self.settled_above = False
         self.depth = 0
+        self.discovered = 0
+        self.auto = False
         self.merge_needs = 0
         self.merge_offers = 0
         self.has_virtual = False
