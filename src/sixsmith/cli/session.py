@@ -16,7 +16,7 @@ from sixsmith.errors import UsageError
 
 if TYPE_CHECKING:
     from sixsmith.cli.console import PlainReporter
-    from sixsmith.io.http import Http
+    from sixsmith.io.http import Http, Patience
     from sixsmith.io.mirror import Mirror
     from sixsmith.io.registry_auth import CredentialSource
     from sixsmith.io.store import Store
@@ -48,6 +48,8 @@ class Session:
     checksums: Path | None = None
     vault: Path | None = None
     jobs: int = 0
+    timeout: float | None = None
+    retries: int | None = None
     json: bool = False
     quiet: bool = False
     _reporter: PlainReporter | None = field(default=None, repr=False)
@@ -64,7 +66,7 @@ class Session:
 
     @property
     def workers(self) -> int:
-        """How many transfers and cells at once."""
+        """How many transfers at once."""
         return self.jobs or min(8, 4 + (os.cpu_count() or 1))
 
     def store_root(self) -> Path:
@@ -92,8 +94,17 @@ class Session:
         if self._http is None:
             from sixsmith.io.http import Http
 
-            self._http = Http(offline=self.offline, proxy=_proxy_for)
+            self._http = Http(self._patience(), offline=self.offline, proxy=_proxy_for)
         return self._http
+
+    def _patience(self) -> Patience:
+        """How long to wait for a server, and how often to ask it again."""
+        from sixsmith.io.http import Patience
+
+        usual = Patience()
+        stall = usual.stall if self.timeout is None else self.timeout
+        attempts = usual.attempts if self.retries is None else self.retries + 1
+        return Patience(connect=min(usual.connect, stall), stall=stall, attempts=attempts)
 
     def credentials(self) -> CredentialSource:
         """Docker's and Podman's own credential files and programs."""
@@ -206,21 +217,7 @@ def _proxy_for(url: str) -> str | None:
 
 
 def _session_of(values: dict[str, Any]) -> Session:
-    names = (
-        "file",
-        "mirror",
-        "overlay_mirror",
-        "store",
-        "offline",
-        "allow_untrusted",
-        "keys",
-        "checksums",
-        "vault",
-        "jobs",
-        "json",
-        "quiet",
-    )
-    given = {name: values.pop(name) for name in names if name in values}
+    given = {name: values.pop(name) for name in _OPTIONS if name in values}
     return Session(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -276,8 +273,19 @@ _OPTIONS: dict[str, Callable[[Function], Function]] = {
         envvar="SIXSMITH_VAULT",
         help="Take every file from this vault instead of the mirrors (see `sixsmith vault`).",
     ),
-    "jobs": click.option(
-        "-j", "--jobs", type=click.IntRange(min=1), envvar="SIXSMITH_JOBS", help="Transfers and cells at once."
+    "jobs": click.option("-j", "--jobs", type=click.IntRange(min=1), envvar="SIXSMITH_JOBS", help="Transfers at once."),
+    "timeout": click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True),
+        envvar="SIXSMITH_TIMEOUT",
+        help="How long a server may be silent.  [default: 30]",
+    ),
+    "retries": click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        envvar="SIXSMITH_RETRIES",
+        help="How often to ask a server again that stalls, breaks off or is busy.  [default: 3]",
     ),
     "json": click.option("--json", is_flag=True, help="One JSON document on stdout, nothing else."),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
@@ -303,41 +311,12 @@ def _with_options(names: tuple[str, ...]) -> Callable[[Function], Function]:
 
 def place_options(function: Function) -> Function:
     """The options for places, JSON and quiet; the command gets a Session as its first argument."""
-    return _with_options(
-        (
-            "mirror",
-            "overlay_mirror",
-            "store",
-            "offline",
-            "allow_untrusted",
-            "keys",
-            "checksums",
-            "vault",
-            "jobs",
-            "json",
-            "quiet",
-        )
-    )(function)
+    return _with_options(tuple(name for name in _OPTIONS if name != "file"))(function)
 
 
 def family_options(function: Function) -> Function:
     """As `place_options`, with the family file."""
-    return _with_options(
-        (
-            "file",
-            "mirror",
-            "overlay_mirror",
-            "store",
-            "offline",
-            "allow_untrusted",
-            "keys",
-            "checksums",
-            "vault",
-            "jobs",
-            "json",
-            "quiet",
-        )
-    )(function)
+    return _with_options(tuple(_OPTIONS))(function)
 
 
 def plain_options(function: Function) -> Function:
