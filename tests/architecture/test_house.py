@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "sixsmith"
 
 CORE = ("model", "catalog", "apk", "rootfs", "solver", "oci", "s6", "overlay", "layers", "plan.py", "variant.py")
 OUTSIDE = {"socket", "subprocess", "urllib3", "http", "requests", "asyncio", "multiprocessing", "time", "random"}
-HEAVY = ("cryptography", "urllib3", "rich", "yaml", "msgspec", "lzma", "zstandard", "deflate", "difflib", "http.client")
+HEAVY = ("cryptography", "urllib3", "rich", "yaml", "msgspec", "zstandard", "deflate", "difflib", "http.client")
 
 
 def core_files() -> list[Path]:
