@@ -39,7 +39,7 @@ def command(
     from datetime import date
 
     from sixsmith.build import build_family, write_output
-    from sixsmith.cli.console import human_size, print_json, print_table
+    from sixsmith.cli.console import human_size, human_time, print_json, print_table
 
     family = session.load_family()
     lock = session.load_lock(needed=frozen)
@@ -66,7 +66,7 @@ def command(
             human_size(image.size),
             str(len(image.layers)),
             str(len(image.plan.packages)),
-            f"{image.seconds:.1f} s" if not image.cached else "unchanged",
+            human_time(image.seconds) if not image.cached else "unchanged",
         ]
         for image in built.images
     ]

@@ -29,7 +29,16 @@ from sixsmith.events import (
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["LiveReporter", "PlainReporter", "human_size", "make_reporter", "print_json", "print_table", "show_error"]
+__all__ = [
+    "LiveReporter",
+    "PlainReporter",
+    "human_size",
+    "human_time",
+    "make_reporter",
+    "print_json",
+    "print_table",
+    "show_error",
+]
 
 
 def human_size(size: int) -> str:
@@ -40,6 +49,11 @@ def human_size(size: int) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
+
+
+def human_time(seconds: float) -> str:
+    """Seconds for people: 34 ms, 2.1 s."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def print_json(document: Any) -> None:
