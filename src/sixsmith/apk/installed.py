@@ -315,7 +315,7 @@ def parse_scripts(data: bytes) -> dict[str, dict[str, bytes]]:
     found: dict[str, dict[str, bytes]] = {}
     if len(data) > _MAX_SCRIPTS:
         raise FormatError(f"{SCRIPTS}: {len(data)} bytes are too many")
-    for entry in iter_tar(data, what=SCRIPTS):
+    for entry in iter_tar(data, what=SCRIPTS, raw=True):  # a checksum in a name may hold `//`
         front, _, kind = entry.path.rpartition(".")
         checksum = front.rpartition(".")[2]
         if entry.kind == "file" and kind in SCRIPT_KINDS and checksum:

@@ -59,17 +59,16 @@ class Inodes:
 
     def unlink(self, real: str) -> None:
         """Removes a file, link or device. A file that has other names lives on under the next of them."""
-        node = self._nodes.pop(real, None)
+        node = self._nodes.get(real)
         if node is None:
             return
-        if self._children is not None:
-            self._children[real.rpartition("/")[0]] -= 1
         if node.kind == "hardlink":
-            links = self._linked()
-            if node.target in links:
-                links[node.target].remove(real)
+            self._linked()[node.target].remove(real)
         elif node.kind == "file":
             self._promote(node)
+        del self._nodes[real]
+        if self._children is not None:
+            self._children[real.rpartition("/")[0]] -= 1
 
     def make_directory(self, node: Node) -> bool:
         """As `mkdir`: False when there is something, or no directory to put it in."""

@@ -214,13 +214,17 @@ class _Installation:
         self.inodes = Inodes(tree)
         self._begin_database()
         self.packages: dict[str, InstalledPackage] = {package.name: package for package in read_installed(tree)}
+        self._watchers = _in_triggers_order(tree, self.packages)
         self.directories = Directories(self.inodes, read_protections(self.inodes))
         self.owned: dict[str, _Owned] = {}
         self._replaces: dict[str, tuple[Dependency, ...]] = {}
         self._fresh: dict[str, InstallPackage] = {}
         for package in self.packages.values():
             self._enter(package)
-        self._read_names()
+        self._uids: dict[str, int | None] = {}
+        self._gids: dict[str, int | None] = {}
+        self._uid("root", 0)  # indexes and control segments belong to root, too: apk asks before anything is installed
+        self._gid("root", 0)
 
     # --- what is there
 
@@ -241,10 +245,22 @@ class _Installation:
             for file in directory.files.values():
                 self.owned[front + file.name] = _Owned(package, directory, file)
 
-    def _read_names(self) -> None:
-        """apk reads passwd and group when it starts, and again after a script ran; not when a package brings new ones."""
-        self._uids = {user.name: user.uid for user in reversed(list(users(self.tree)))}
-        self._gids = {group.name: group.gid for group in reversed(list(groups(self.tree)))}
+    def _uid(self, name: str, number: int) -> int:
+        """Owner names are looked up in the image, numbers serve where it has none.
+
+        As in apk, a name is looked up once; after a script ran, all are looked up again. A package that brings a new
+        `etc/passwd` does not change what is known.
+        """
+        if name not in self._uids:
+            self._uids[name] = next((user.uid for user in users(self.tree) if user.name == name), None)
+        found = self._uids[name]
+        return number if found is None else found
+
+    def _gid(self, name: str, number: int) -> int:
+        if name not in self._gids:
+            self._gids[name] = next((group.gid for group in groups(self.tree) if group.name == name), None)
+        found = self._gids[name]
+        return number if found is None else found
 
     # --- steps
 
@@ -285,8 +301,12 @@ class _Installation:
             self.packages.pop(record.name, None)
             self.packages[record.name] = new
         new.triggers = control.triggers if unpacked else ()
+        self._watchers.pop(record.name, None)
+        if new.triggers:
+            self._watchers[record.name] = new
         if unpacked:
-            new.replaces, new.replaces_priority = control.replaces, control.info.replaces_priority
+            new.replaces += control.replaces  # reinstalling says it twice, in 2.14 too
+            new.replaces_priority = control.info.replaces_priority
             new.scripts = dict(control.scripts)
         return new
 
@@ -297,6 +317,7 @@ class _Installation:
         self._purge(package)
         self._run(shown, "post-deinstall", arguments, package)
         del self.packages[package.name]
+        self._watchers.pop(package.name, None)
 
     def _run(self, package: InstallPackage, kind: str, arguments: tuple[str, ...], installed: InstalledPackage) -> None:
         script = installed.scripts.get("." + kind)
@@ -304,7 +325,8 @@ class _Installation:
             return
         self.scripts.run(self.tree, package, kind, script, arguments)
         self.inodes.forget()
-        self._read_names()
+        self._uids.clear()
+        self._gids.clear()
 
     # --- reading a package: directories appear, files wait
 
@@ -316,8 +338,8 @@ class _Installation:
         files: dict[str, _Pending] = {}
         known: InstalledDirectory | None = None
         for entry in package.entries:
-            uid = self._uids.get(entry.uname, entry.uid) if entry.uname else entry.uid
-            gid = self._gids.get(entry.gname, entry.gid) if entry.gname else entry.gid
+            uid = self._uid(entry.uname, entry.uid) if entry.uname else entry.uid
+            gid = self._gid(entry.gname, entry.gid) if entry.gname else entry.gid
             xattrs = xattr_checksum(entry.xattrs) if entry.xattrs else ""
             permissions = Permissions(entry.mode, uid, gid, xattrs)
             if entry.kind == "directory":
@@ -326,7 +348,7 @@ class _Installation:
             directory_path, _, name = entry.path.rpartition("/")
             if known is None or known.path != directory_path:
                 known = directories.get(directory_path) or self._parent_of(entry, directory_path, package, new)
-            if name in known.files and entry.path in files:
+            if entry.path in files or entry.path in directories:
                 raise InstallRefused(f"{package.record}: /{entry.path} is in the package twice")
             link = self._link_target(entry, package, files)
             other = owned.get(entry.path)
@@ -348,10 +370,13 @@ class _Installation:
         if known is None:
             known = new.directories[entry.path] = InstalledDirectory(entry.path, files={})
             directory = self.directories.hold(entry.path)
+        else:
+            directory = self.directories.all[entry.path]
+        if not directory.is_settled:
             real = self.inodes.locate(entry.path)
             self.directories.prepare(directory, _directory_node(real, entry.mode, entry.mtime, origin))
         known.permissions = permissions
-        self.directories.all[entry.path].merge(permissions)
+        directory.merge(permissions)
         return known
 
     def _parent_of(
@@ -430,7 +455,7 @@ class _Installation:
                     linked.append(item)
                 self._claim(front + file.name, _Owned(new, directory, file))
         if linked:
-            self._tie(pending, linked)
+            self._tie(pending, linked, package.source)
 
     def _no_directory(self, package: InstallPackage, item: _Pending, real: str) -> InstallRefused:
         node = self.tree.nodes.get(real)
@@ -470,8 +495,8 @@ class _Installation:
             del old.directory.files[old.file.name]
         self.owned[path] = claim
 
-    def _tie(self, pending: list[_Pending], linked: list[_Pending]) -> None:
-        """Makes the names of one file hard links of the first of them that is there; the last header's permissions hold."""
+    def _tie(self, pending: list[_Pending], linked: list[_Pending], source: Source | None) -> None:
+        """Makes the names of one file hard links of the first of them that is there."""
         groups: dict[int, list[_Pending]] = {}
         for item in linked:
             assert item.link is not None
@@ -479,23 +504,15 @@ class _Installation:
         order = {id(item): position for position, item in enumerate(pending)}
         for members in groups.values():
             members.sort(key=lambda item: order[id(item)])
-            content = members[0].entry
-            permissions = members[-1].file.permissions
-            first = ""
+            changes = _inode_of(members, source)
             for item in members:
-                if not item.placed:
-                    continue
-                node = self.tree.nodes[item.placed]
-                changes: dict[str, Any] = {"mode": permissions.mode, "uid": permissions.uid, "gid": permissions.gid}
-                changes |= {"mtime": members[-1].entry.mtime, "checksum": content.checksum, "xattrs": content.xattrs}
-                if first:
-                    changes |= {"kind": "hardlink", "target": first, "size": 0, "content": None}
-                else:
-                    first = item.placed
-                    source = self._fresh[node.origin[4:]].source
-                    changes |= {"kind": "file", "target": "", "size": content.size}
-                    changes["content"] = Member(source, content.offset, content.size) if source is not None else None
-                self.tree.nodes[item.placed] = msgspec.structs.replace(node, **changes)
+                if item.placed:
+                    node = self.tree.nodes[item.placed] = msgspec.structs.replace(
+                        self.tree.nodes[item.placed], **changes
+                    )
+                    changes |= {"kind": "hardlink", "size": 0, "content": None}
+                    if not changes["target"]:
+                        changes["target"] = node.path
         self.inodes.forget()
 
     # --- removing
@@ -538,7 +555,7 @@ class _Installation:
                 self.inodes.forget()
 
     def sorted_packages(self) -> list[InstalledPackage]:
-        """As 2.14 writes `installed`: by name (bytes). The other files keep the order of installation."""
+        """As 2.14 writes `installed`: by name. Scripts keep the order of installation, triggers that of their coming."""
         return sorted(self.packages.values(), key=lambda package: package.name.encode("utf-8", "surrogateescape"))
 
     def write(
@@ -553,7 +570,7 @@ class _Installation:
             tree.write(LOCK, b"", mode=0o600)
         files = {
             INSTALLED: render_installed(self.sorted_packages()),
-            TRIGGERS: render_triggers(packages),
+            TRIGGERS: render_triggers(self._watchers.values()),
             SCRIPTS: render_scripts(packages, tree.epoch),
             WORLD: (render_world(world) or "\n").encode("utf-8", "surrogateescape"),
         }
@@ -568,6 +585,14 @@ class _Installation:
                 raise FormatError(f"'{name}' cannot be the name of a key file")
             if f"{KEYS}/{name}" not in tree:
                 tree.write(f"{KEYS}/{name}", pem, mode=0o644)
+
+
+def _in_triggers_order(tree: Tree, packages: Mapping[str, InstalledPackage]) -> dict[str, InstalledPackage]:
+    """The packages with triggers, by name, in the order of the `triggers` file."""
+    by_checksum = {package.record.checksum: package for package in packages.values()}
+    lines = parse_triggers(tree.read(TRIGGERS) or b"")
+    watchers = [by_checksum[checksum] for checksum in lines if checksum in by_checksum]
+    return {package.name: package for package in watchers if package.triggers}
 
 
 def _as_package(package: InstalledPackage) -> InstallPackage:
@@ -614,6 +639,33 @@ def _file_node(entry: TarEntry, permissions: Permissions, real: str, source: Sou
         origin,
         content,
     )
+
+
+def _inode_of(members: list[_Pending], source: Source | None) -> dict[str, Any]:
+    """What the file behind several names is like: content and mode of the first header, owner and time of the last.
+
+    Every further name sets the owner anew, which costs the file its suid bits, and a mode only when it has such bits.
+    """
+    content = members[0].entry
+    mode = content.mode
+    for item in members[1:]:
+        if item.entry.mode & 0o7000:
+            mode = item.entry.mode
+        else:
+            mode &= ~0o6000 if mode & 0o010 else ~0o4000
+    last = members[-1]
+    return {
+        "kind": "file",
+        "target": "",
+        "mode": mode,
+        "uid": last.file.permissions.uid,
+        "gid": last.file.permissions.gid,
+        "mtime": last.entry.mtime,
+        "size": content.size,
+        "xattrs": content.xattrs,
+        "checksum": content.checksum,
+        "content": Member(source, content.offset, content.size) if source is not None else None,
+    }
 
 
 def _digest_of(tree: Tree, node: Node) -> str:

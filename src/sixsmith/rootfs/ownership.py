@@ -154,7 +154,8 @@ class Directories:
                 current.is_modified = True
                 self.inodes.remove_directory(current.path)
             current.is_settled = current.is_updated = False
-            current, current.parent = current.parent, None
+            above, current.parent = current.parent, None
+            current = above
 
     def settle(self, packages: Iterable[InstalledPackage]) -> None:
         """Sets the permissions of every directory that is apk's to set, from all packages that have it."""
