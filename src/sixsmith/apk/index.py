@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.version import VersionKey, is_valid_version, version_key
@@ -28,7 +29,6 @@ _CHECKSUM = re.compile(r"Q[12][A-Za-z0-9+/]{20,60}={0,2}")
 _ODD_IN_NAME = re.compile(r"[\s\x00-\x1f\x7f/!<>=~@\\]")
 _ODD_IN_WORD = re.compile(r"[\s\x00-\x1f\x7f/\\]")
 _PLAIN_OFFER = re.compile(r"([^\s\x00-\x1f\x7f!@<>=~][^\s\x00-\x1f\x7f@<>=~]*)(?:=([^<>=~]+))?")
-_WORD_BYTES = re.compile(rb"[^ \n<>=~]+")
 
 
 class PackageRecord:
@@ -243,50 +243,71 @@ def _called(fields: dict[str, str]) -> str:
     return "an index record"
 
 
+Places = dict[bytes, list[int]]
+"""For each name, the byte offsets of the lines that mention it, in file order."""
+
+
 class PackageIndex(Sequence[PackageRecord]):
     """The packages of one repository and architecture, in file order."""
 
-    def __init__(self, texts: list[bytes]) -> None:
-        self._texts = texts
+    def __init__(self, text: bytes) -> None:
+        self._text = text
         self._records: dict[int, PackageRecord] = {}
-        self._named: dict[bytes, list[int]] | None = None
-        self._provided: dict[bytes, list[int]] = {}
-        self._awaited: dict[bytes, list[int]] = {}
+        self._starts_: list[int] | None = None
+        self._named: Places | None = None
+        self._offered: Places | None = None
+        self._awaited: Places | None = None
 
     @classmethod
     def parse(cls, apkindex_text: bytes) -> PackageIndex:
         """The index in the bytes of an APKINDEX file. Takes no signature; verify before.
 
-        Cuts at blank lines only: a malformed record raises `FormatError` when it is visited (`validate()` visits all).
+        Nothing is read yet: a malformed record raises `FormatError` when it is visited (`validate()` visits all).
         """
-        text = apkindex_text
-        if b"\r" in text and b"\r\n" in text:
-            raise FormatError("the index has Windows line ends")
-        texts = [record for record in text.split(b"\n\n") if record and not record.isspace()]
-        if texts and texts[0].startswith(b"\n"):
-            texts[0] = texts[0].lstrip(b"\n")
-        return cls(texts)
+        return cls(b"\n\n" + apkindex_text.strip(b"\n") + b"\n")
 
     @classmethod
     def of(cls, records: Iterable[PackageRecord]) -> PackageIndex:
         """An index of records that exist already (an installed database, a test)."""
-        index = cls([])
-        for position, record in enumerate(records):
-            index._texts.append(_names_of(record))
-            index._records[position] = record
+        kept = list(records)
+        texts = [_names_of(record) for record in kept]
+        index = cls(b"\n\n" + b"\n\n".join(texts) + b"\n")
+        index._records = dict(zip(accumulate([len(text) + 2 for text in texts], initial=2), kept, strict=False))
         return index
 
+    @property
+    def _starts(self) -> list[int]:
+        """Offset of each record's first byte."""
+        starts = self._starts_
+        if starts is None:
+            starts = []
+            at = 0
+            for part in self._text.split(b"\n\n"):
+                if part and not part.isspace():
+                    starts.append(at + len(part) - len(part.lstrip(b"\n")))
+                at += len(part) + 2
+            self._starts_ = starts
+        return starts
+
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._starts)
 
     def __getitem__(self, position: int) -> PackageRecord:  # type: ignore[override]  # slices are of no use here
-        record = self._records.get(position)
-        if record is None:
-            record = self._records[position] = PackageRecord.parse(self._texts[position])
-        return record
+        return self.at(self._starts[position])
 
     def __iter__(self) -> Iterator[PackageRecord]:
-        return (self[position] for position in range(len(self)))
+        return map(self.at, self._starts)
+
+    def at(self, place: int) -> PackageRecord:
+        """The record at a place that a search gave; always the same value for one place."""
+        record = self._records.get(place)
+        if record is None:
+            record = self._records[place] = PackageRecord.parse(self._record_text(place))
+        return record
+
+    def _record_text(self, place: int) -> bytes:
+        end = self._text.find(b"\n\n", place)
+        return self._text[place : end if end >= 0 else len(self._text)]
 
     def validate(self) -> None:
         """Visit every record and every list in it. Raises `FormatError` for the first malformed one."""
@@ -294,92 +315,122 @@ class PackageIndex(Sequence[PackageRecord]):
             record.dependencies, record.offered, record.triggered_by  # noqa: B018  # reading them checks them
 
     def named(self, name: str) -> list[int]:
-        """Positions of the packages called `name`."""
-        return self._tables().get(name.encode("utf-8", "surrogateescape"), [])
+        """Places of the packages called `name`."""
+        return self._places(self._names().get(_key(name)))
 
     def find(self, name: str) -> list[PackageRecord]:
         """The packages called `name`, in file order."""
-        return [self[position] for position in self.named(name)]
+        return [self.at(place) for place in self.named(name)]
 
     def providing(self, name: str) -> list[int]:
-        """Positions of the packages that are called `name` or provide it, in file order; each once."""
-        key = name.encode("utf-8", "surrogateescape")
-        called = self._tables().get(key)
-        provided = self._provided.get(key)
-        if not provided:
-            return called or []
-        if not called:
-            return provided
-        return sorted({*called, *provided})
+        """Places of the packages that are called `name` or provide it, in file order; each once."""
+        key = _key(name)
+        called = self._names().get(key)
+        offered = self._offers().get(key)
+        if not offered or not called:
+            return self._places(called or offered)
+        return self._places(sorted(called + offered))
 
     def awaiting(self, name: str) -> list[int]:
-        """Positions of the packages that have `name` in `install_if`, in file order."""
-        self._tables()
-        return self._awaited.get(name.encode("utf-8", "surrogateescape"), [])
+        """Places of the packages that have `name` in `install_if`, in file order."""
+        return self._places(self._triggers().get(_key(name)))
+
+    def trigger_names(self, place: int) -> list[str]:
+        """What the record at `place` has in `install_if`: the names alone, without those it excludes."""
+        record = self._records.get(place)
+        if record is not None:
+            return [entry.name for entry in record.triggered_by if not entry.conflict]
+        text = self._record_text(place)
+        at = text.find(b"\ni:")
+        if at < 0:
+            return []
+        words = text[at + 3 :].partition(b"\n")[0].decode("utf-8", "surrogateescape").split()
+        return [_END_OF_NAME.split(word, maxsplit=1)[0] for word in words if not word.startswith("!")]
 
     def names(self) -> Iterator[str]:
         """Every package name, for hints."""
-        return (name.decode("utf-8", "surrogateescape") for name in self._tables())
+        return (name.decode("utf-8", "surrogateescape") for name in self._names())
 
-    def provided_names(self) -> Iterator[str]:
+    def offered_names(self) -> Iterator[str]:
         """Every provided name, for hints."""
-        self._tables()
-        return (name.decode("utf-8", "surrogateescape") for name in self._provided)
+        return (name.decode("utf-8", "surrogateescape") for name in self._offers())
 
-    def mention(self, name: str) -> tuple[int, int] | None:
-        """Where `name` is written first as a package, a dependency or a provided name: record and byte."""
-        key = re.compile(rb"(?:^|[:!\s])" + re.escape(name.encode("utf-8", "surrogateescape")) + rb"(?=[\s<>=~@]|$)")
-        for position, text in enumerate(self._texts):
-            offset = 0
-            for line in text.split(b"\n"):
-                if line[:2] in _NAMING and (match := key.search(line, 1)):
-                    return position, offset + match.start()
-                offset += len(line) + 1
+    def mention(self, name: str) -> int | None:
+        """The offset at which `name` is written first as a package, a dependency or a provided name."""
+        text, key = self._text, _key(name)
+        at = text.find(key)
+        while at >= 0:
+            if text[at - 1] in _BEFORE_NAME and text[at + len(key) : at + len(key) + 1] in _AFTER_NAME:
+                line = text.rfind(b"\n", 0, at) + 1
+                if text[line : line + 2] in _NAMING:
+                    return at
+            at = text.find(key, at + 1)
         return None
 
-    def _tables(self) -> dict[bytes, list[int]]:
-        if self._named is not None:
-            return self._named
-        named: dict[bytes, list[int]] = {}
-        provided = self._provided
-        awaited = self._awaited
-        for position, text in enumerate(self._texts):
-            start = text.find(b"P:") if text.startswith(b"P:") else text.find(b"\nP:") + 1
-            if start or text.startswith(b"P:"):
-                end = text.find(b"\n", start)
-                name = text[start + 2 : end if end > 0 else None]
-                if name in named:
-                    named[name].append(position)
-                else:
-                    named[name] = [position]
-            start = text.find(b"\np:")
-            if start >= 0:
-                end = text.find(b"\n", start + 3)
-                _list_words(provided, text[start + 3 : end if end > 0 else None], position)
-            start = text.find(b"\ni:")
-            if start >= 0:
-                end = text.find(b"\n", start + 3)
-                _list_words(awaited, text[start + 3 : end if end > 0 else None], position)
-        self._named = named
-        return named
+    def _places(self, offsets: list[int] | None) -> list[int]:
+        """Where the records of some lines begin, each once."""
+        if not offsets:
+            return []
+        text = self._text
+        if len(offsets) == 1:
+            return [text.rfind(b"\n\n", 0, offsets[0]) + 2]
+        return list(dict.fromkeys([text.rfind(b"\n\n", 0, offset) + 2 for offset in offsets]))
+
+    def _names(self) -> Places:
+        if self._named is None:
+            lines, offsets = _lines_of(self._text, b"\nP:")
+            self._named = {name: [offset] for name, offset in zip(lines, offsets, strict=True)}
+            if len(self._named) < len(lines):
+                self._named.clear()
+                for name, offset in zip(lines, offsets, strict=True):
+                    self._named.setdefault(name, []).append(offset)
+        return self._named
+
+    def _offers(self) -> Places:
+        if self._offered is None:
+            self._offered = _words_of(self._text, b"\np:")
+        return self._offered
+
+    def _triggers(self) -> Places:
+        if self._awaited is None:
+            self._awaited = _words_of(self._text, b"\ni:")
+        return self._awaited
 
 
 _NAMING = (b"P:", b"D:", b"p:", b"i:")
+_BEFORE_NAME = b" :!"
+_AFTER_NAME = (b"", b" ", b"\n", b"<", b">", b"=", b"~", b"@")
+_END_OF_NAME = re.compile(r"[<>=~@]")
+_ODD_WORD = re.compile(rb"[<>~@]|(?<![^\s])!")
 
 
-def _list_words(table: dict[bytes, list[int]], line: bytes, position: int) -> None:
-    for word in line.split():
-        cut = word.find(b"=")
-        if cut >= 0:
-            word = word[:cut]
-        if b"<" in word or b">" in word or b"~" in word or b"@" in word or word[:1] == b"!":
-            plain = _WORD_BYTES.match(word.lstrip(b"!").partition(b"@")[0])
-            word = plain.group() if plain else b""
-        found = table.get(word)
-        if found is None:
-            table[word] = [position]
-        elif found[-1] != position:
-            found.append(position)
+def _key(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _lines_of(text: bytes, mark: bytes) -> tuple[list[bytes], list[int]]:
+    """What follows `mark` up to the end of the line, everywhere, and the offsets of the marks' second byte."""
+    parts = text.split(mark)
+    offsets = list(accumulate([len(part) + 3 for part in parts], initial=-2))[1:-1]
+    return [part[: part.find(b"\n")] for part in parts[1:]], offsets
+
+
+def _words_of(text: bytes, mark: bytes) -> Places:
+    """The names in all lists behind `mark`."""
+    places: Places = {}
+    lines, offsets = _lines_of(text, mark)
+    odd = _ODD_WORD.search(b"\n".join(lines)) is not None
+    for line, offset in zip(lines, offsets, strict=True):
+        words = line.split()
+        if odd and _ODD_WORD.search(line):
+            words = [_ODD_WORD.split(word.lstrip(b"!"), maxsplit=1)[0] for word in words]
+        for word in words:
+            name = word.partition(b"=")[0]
+            if name in places:
+                places[name].append(offset)
+            else:
+                places[name] = [offset]
+    return places
 
 
 def _names_of(record: PackageRecord) -> bytes:

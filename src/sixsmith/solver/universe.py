@@ -328,8 +328,8 @@ class Universe:
         met: set[str] = set()
         own = others = 0
         for index, bit in self._sources:
-            for position in index.providing(text):
-                record = index[position]
+            for place in index.providing(text):
+                record = index.at(place)
                 package = self._package(record, bit)
                 if record.checksum in met:
                     continue
@@ -359,8 +359,8 @@ class Universe:
         """Names whose providers have `text` in `install_if`, in apk's order."""
         texts: set[str] = set()
         for index, _ in self._sources:
-            for position in index.awaiting(text):
-                record = index[position]
+            for place in index.awaiting(text):
+                record = index.at(place)
                 texts.add(record.name)
                 texts.update(offered for offered, _ in record.offered)
         return tuple(self.in_table_order([self.name(found) for found in texts]))
@@ -393,14 +393,14 @@ class Universe:
             ordered += together
         return ordered
 
-    def _first_mention(self, text: str) -> tuple[int, int, int]:
+    def _first_mention(self, text: str) -> tuple[int, int]:
         if text in self._earlier:
-            return -1, self._earlier[text], 0
+            return -1, self._earlier[text]
         for number, (index, _) in enumerate(self._sources):
-            place = index.mention(text)
-            if place is not None:
-                return number, *place
-        return len(self._sources), 0, 0
+            offset = index.mention(text)
+            if offset is not None:
+                return number, offset
+        return len(self._sources), 0
 
 
 def bucket_of(text: str) -> int:
