@@ -18,7 +18,7 @@ import msgspec
 from sixsmith import catalog
 from sixsmith.assemble import assemble_tree, completed, settings_for
 from sixsmith.bases import Base, ImageBase, open_base
-from sixsmith.errors import FormatError, LockOutdated
+from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
 from sixsmith.io.local import read_local_files
 from sixsmith.io.repository import fetch_packages
@@ -208,13 +208,18 @@ class Line:
         if locked is not None and self._lock is not None:
             return self._lock.plan(variant, base=base.facts, files=files), base
         repositories = self._supply.repositories(variant) if variant.packages else []
-        plan = make_plan(
-            variant,
-            base=base.facts,
-            repositories=[repository.for_solver() for repository in repositories],
-            overlay=self._supply.overlay(variant.overlay, variant.arch) if variant.overlay is not None else (),
-            files=files,
-        )
+        try:
+            plan = make_plan(
+                variant,
+                base=base.facts,
+                repositories=[repository.for_solver() for repository in repositories],
+                overlay=self._supply.overlay(variant.overlay, variant.arch) if variant.overlay is not None else (),
+                files=files,
+            )
+        except Unsatisfiable as error:
+            raise Unsatisfiable(
+                f"{variant.id}: {error.message}", subjects=error.subjects, place=variant.place, hint=error.hint
+            ) from None
         return plan, base
 
     def _locked(self, variant: Variant) -> LockedCell | None:

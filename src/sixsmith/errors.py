@@ -104,8 +104,10 @@ class AnswerIsNo(SixsmithError):
 class Unsatisfiable(AnswerIsNo):
     """No set of packages fulfils the request; `subjects` are the names that apk would list."""
 
-    def __init__(self, message: str, *, subjects: Sequence[str] = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, subjects: Sequence[str] = (), place: Place | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, place=place, hint=hint)
         self.subjects = tuple(subjects)
 
 

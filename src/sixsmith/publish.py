@@ -98,7 +98,8 @@ def parse_target(text: str) -> Target:
     if "://" in text:
         bare = text.partition("://")[2]
         raise UsageError(
-            f"'{text}' is no registry: it is named without a scheme", hint=f"'{bare}', or with --plain-http"
+            f"'{text}' is no registry: it is named without a scheme",
+            hint=f"'{bare}'; a registry without TLS wants --plain-http",
         )
     if not _HOST.match(host):
         raise UsageError(f"'{text}': '{host}' is not a registry host", hint="HOST[:PORT][/PREFIX]")

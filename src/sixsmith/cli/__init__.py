@@ -88,6 +88,10 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except click.ClickException as error:
         error.show(sys.stderr)
+        if "--json" in arguments:
+            from sixsmith.cli.console import print_json
+
+            print_json({"ok": False, "error": error.format_message(), "exit_code": 2})
         return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -95,3 +99,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; there is nobody left to tell
         return 1
+    except OSError as error:  # a file of the person's own that cannot be read or written
+        from sixsmith.cli.console import show_error
+        from sixsmith.errors import OutsideError
+
+        outside = OutsideError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        show_error(outside, json_output="--json" in arguments)
+        return outside.exit_code

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sixsmith.cli.session import Session, family_options
+from sixsmith.errors import UsageError
 
 __all__ = ["command"]
 
@@ -41,6 +42,8 @@ def command(
     from sixsmith.build import build_family, write_output
     from sixsmith.cli.console import human_size, human_time, print_json, print_table
 
+    if archive is not None and not archive.absolute().parent.is_dir():
+        raise UsageError(f"--archive {archive}: no folder {archive.parent}")
     family = session.load_family()
     lock = session.load_lock(needed=frozen)
     selected = session.select(family, cells, arches)

@@ -37,7 +37,7 @@ def command(
     from sixsmith.build import build_family
     from sixsmith.cli.console import human_size, print_json, print_table
     from sixsmith.errors import UsageError
-    from sixsmith.publish import publish_family
+    from sixsmith.publish import parse_target, publish_family
 
     family = session.load_family()
     lock = session.load_lock(needed=frozen)
@@ -46,6 +46,7 @@ def command(
         raise UsageError(
             "no registry named", hint="`sixsmith push HOST:PORT/PREFIX`, or `registry:` in the family file"
         )
+    parse_target(target)  # a name that is none is said before anything is built
     selected = session.select(family, cells, arches)
     with session.open_store() as store:
         built = build_family(

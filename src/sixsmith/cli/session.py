@@ -153,6 +153,8 @@ class Session:
         """The family file. Raises UsageError when it is not there, MatrixError when it is wrong."""
         from sixsmith.matrix import load_family
 
+        if self.file.is_dir():
+            raise UsageError(f"{self.file} is a folder", hint=f"-f {self.file / 'sixsmith.yaml'}")
         if not self.file.is_file():
             raise UsageError(f"no {self.file} here", hint="`sixsmith init` writes one; `-f FILE` names another")
         return load_family(self.file)
@@ -193,14 +195,18 @@ def _read_checksums(file: Path) -> dict[str, Digest]:
     from sixsmith.model.digest import parse_digest
 
     pins: dict[str, Digest] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         text, _, path = line.partition("  ")
         try:
             digest = parse_digest(f"sha256:{text.strip()}")
         except FormatError:
-            raise UsageError(f"'{text}' is no sha256", place=Place(str(file), number)) from None
+            raise UsageError(
+                f"'{text[:70]}' is no sha256",
+                place=Place(str(file), number),
+                hint="lines look like those of sha256sum: SHA256  PATH",
+            ) from None
         pins[re.sub(r"\Av(?=[0-9][^/]*/)", "s6-overlay-", path.strip().lstrip("*"))] = digest
     return pins
 

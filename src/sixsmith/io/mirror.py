@@ -148,7 +148,7 @@ class Mirror:
     def _no_such(self, path: str) -> FileMissing:
         if self._folder is not None and not self._folder.is_dir():
             return FileMissing(
-                f"{path}: the mirror {self} is not there", hint="--mirror names a folder that does not exist"
+                f"{path}: the mirror {self} is not there", hint="that folder does not exist"
             )
         return FileMissing(f"{path} is not on the mirror {self}")
 
