@@ -14,11 +14,11 @@ from sixsmith.s6.execline import Block, Word, iter_words, parse_execline
 from sixsmith.s6.finding import Finding
 from sixsmith.s6.lint.image import Image, Script, parse_shebang
 from sixsmith.s6.lint.programs import CHANGES_USER, daemonises, is_daemon, unwrapped
-from sixsmith.s6.lint.shell import ShellCommand
+from sixsmith.s6.lint.shell import ShellCommand, word_set
 
 __all__ = ["check_habits"]
 
-_BUILTINS = words(
+_BUILTINS = word_set(
     ": . source alias bg break builtin cd command continue declare echo eval exit export false fg getopts hash jobs kill let"
     " local mapfile popd printf pushd pwd read readonly return set shift shopt test times trap true type typeset ulimit umask"
     " unalias unset wait [ [[ sleep"
@@ -46,7 +46,7 @@ _ABSOLUTE_TOOL = re.compile(
     rb"(?<![\w.-])(/(?:usr/)?s?bin/(?:s6-[a-z0-9-]+|execlineb|with-contenv|importas|foreground|fdmove|redirfd|backtick))(?![\w.-])"
 )
 _BARE_TOOL = re.compile(rb"(?<![\w./-])(s6-test|s6-expr|s6-false|s6-clock)(?![\w.-])")
-_NOT_THE_IMAGES = words(
+_NOT_THE_IMAGES = word_set(
     "PATH HOME USER LOGNAME SHELL PWD OLDPWD TERM HOSTNAME IFS PS1 PS4 UID EUID GID PPID RANDOM LINENO SECONDS OPTARG OPTIND"
 )
 _ASKS_FOR_ENV = re.compile(rb"with-contenv|printcontenv|s6-envdir|container_environment|s6-dumpenv")

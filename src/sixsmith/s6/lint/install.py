@@ -13,16 +13,17 @@ from sixsmith.model.arch import ARCHES
 from sixsmith.rootfs.tree import OVERLAY, Node
 from sixsmith.s6.finding import Finding, Severity
 from sixsmith.s6.lint.image import Image
+from sixsmith.s6.lint.shell import word_set
 
 __all__ = ["check_install", "is_tarball"]
 
 _TARBALL = re.compile(r"(?:.*/)?(s6-overlay|syslogd-overlay)[-\w.]*(\.tar\.[gx]z|\.tgz|\.tar|-installer)\Z")
-_NEEDED = words(
+_NEEDED = word_set(
     "execlineb s6-svscan s6-supervise s6-svscanctl s6-svwait s6-rc s6-rc-compile s6-rc-init s6-linux-init-maker s6-mkdir"
     " s6-rmrf s6-ls s6-sort s6-ln s6-chown s6-chmod s6-cat s6-echo s6-rename s6-hiercopy s6-dumpenv s6-envdir s6-overlay-suexec"
     " printcontenv with-contenv importas eltest"
 )
-_NEEDED_BEFORE_V3 = words(
+_NEEDED_BEFORE_V3 = word_set(
     "execlineb s6-svscan s6-supervise s6-svscanctl s6-svwait s6-hiercopy s6-echo s6-envdir importas"
 )
 _MACHINES = {arch.elf_machine: arch.name for arch in ARCHES.values()} | {40: "32-bit ARM"}

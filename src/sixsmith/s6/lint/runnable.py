@@ -26,7 +26,7 @@ _PLACEHOLDERS = frozenset(
 )
 _JOINS_BADLY = word_set("with-contenv execlineb env sh ash bash dash ksh")
 _OVERLAY_FOLDERS = ("/usr/bin/", "/bin/", "/usr/local/bin/", "/sbin/")
-_OVERLAYS_OWN = words(
+_OVERLAYS_OWN = word_set(
     "with-contenv execlineb printcontenv logutil-service logutil-newfifo with-retries s6-setuidgid s6-envdir s6-env"
     " s6-notifyoncheck s6-svscanctl s6-svc s6-log foreground importas"
 )
