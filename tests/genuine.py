@@ -120,7 +120,7 @@ def disk_entries(root: Path) -> dict[str, Entry]:
             status = os.lstat(full)
             owner = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
             if stat.S_ISLNK(status.st_mode):
-                found[path] = ("symlink", *owner, os.readlink(full))
+                found[path] = ("symlink", *owner, os.readlink(full))  # noqa: PTH115
             elif stat.S_ISDIR(status.st_mode):
                 found[path] = ("directory", *owner)
             elif stat.S_ISREG(status.st_mode):
@@ -203,7 +203,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], limit: int =
         if left == right:
             continue
         if isinstance(left, str) and isinstance(right, str):
-            pairs = zip(left.split("\n") + ["<end>"], right.split("\n") + ["<end>"], strict=False)
+            pairs = zip([*left.split("\n"), "<end>"], [*right.split("\n"), "<end>"], strict=False)
             place = next(((a, b) for a, b in pairs if a != b), ("", ""))
             left, right = place
         lines.append(f"{key}: apk {left!r}, we {right!r}")

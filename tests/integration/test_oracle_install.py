@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import data_root
 from genuine import Shelf
-
 from sixsmith.apk.dependency import parse_dependencies
 from sixsmith.apk.index import PackageIndex
 from sixsmith.apk.installed import checksum_text
