@@ -16,7 +16,7 @@ from types import TracebackType
 from sixsmith.errors import OutsideError, Place
 from sixsmith.model.arch import arch_named
 from sixsmith.rootfs.accounts import SHADOW
-from sixsmith.rootfs.scripts import Message, NamedPackage, script_failed, script_name
+from sixsmith.rootfs.scripts import Message, NamedPackage, keep_place, script_failed, script_name
 from sixsmith.rootfs.tree import TOP, Inline, Node, Tree
 from sixsmith.sandbox.protocol import Entry, Outcome, Ready, Start, Work, receive, send
 
@@ -109,6 +109,7 @@ class Sandbox:
         if outcome.status and kind != "trigger":
             self.close()
             raise script_failed(package.name, kind, f"fails with exit status {outcome.status}", said)
+        keep_place(tree)
         self._take(tree, outcome, days=range(before, int(time.time()) // _DAY + 1))
         if said or outcome.status:
             self.messages.append(Message(package.name, kind, said, outcome.status))

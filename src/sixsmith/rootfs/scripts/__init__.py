@@ -19,7 +19,7 @@ from sixsmith.rootfs.scripts.shell import Input, Output, Shell, Streams, decode
 from sixsmith.rootfs.scripts.syntax import NotUnderstood, parse_script
 from sixsmith.rootfs.tree import Tree
 
-__all__ = ["Emulator", "Message", "NamedPackage", "script_failed", "script_name"]
+__all__ = ["Emulator", "Message", "NamedPackage", "keep_place", "script_failed", "script_name"]
 
 _SHELLS = frozenset(["sh", "ash", "dash", "bash", "hush"])
 _IDLE = frozenset([b"", b"exit 0", b":", b"true"])
@@ -59,6 +59,7 @@ class Emulator:
     def run(self, tree: Tree, package: NamedPackage, kind: str, script: bytes, arguments: tuple[str, ...]) -> None:
         """Does to `tree` what a script would; `arguments` are `$1…`."""
         if _does_nothing(tree, script):
+            keep_place(tree)
             return
         copy = tree.copy()
         said, status = self._follow(copy, package.name, kind, script, arguments)
@@ -66,6 +67,7 @@ class Emulator:
             raise script_failed(package.name, kind, f"fails with exit status {status}", said)
         tree.nodes.clear()  # the same dict: whoever installs may hold on to it
         tree.nodes.update(copy.nodes)
+        keep_place(tree)
         if said or status:
             self.messages.append(Message(package.name, kind, said, status))
 
@@ -101,6 +103,12 @@ def script_name(package: str, kind: str, arguments: tuple[str, ...]) -> str:
     """`$0`, as apk names its scripts, but that a trigger does not know its package's version."""
     version = f"-{arguments[0]}" if arguments and kind != "trigger" and "/" not in arguments[0] else ""
     return f"lib/apk/exec/{package}{version}.{kind}"
+
+
+def keep_place(tree: Tree) -> None:
+    """The folder that apk runs scripts in; it makes it for the first one, and leaves it."""
+    if "lib/apk/exec" not in tree:
+        tree.make_directory("lib/apk/exec", mode=0o700)
 
 
 def script_failed(package: str, kind: str, how: str, said: str) -> InstallRefused:
