@@ -364,8 +364,9 @@ def _change(before: Tree, after: Tree, root: Path, owners: bool) -> tuple[str, .
             stage = folders.keep(staging)
             staged = _stage(writer, after, fresh, staging)
             _remove_gone(folders, before, after)
-            for path in sorted(after.nodes):
-                if path in fresh and after.nodes[path].kind == "directory" and path not in before.nodes:
+            for path in sorted(fresh):
+                old = before.nodes.get(path)
+                if after.nodes[path].kind == "directory" and (old is None or old.kind != "directory"):
                     folder, name = folders.of(path)
                     os.mkdir(name, 0o700, dir_fd=folder)
             database = (INSTALLED.rpartition("/")[0] + "/",)
