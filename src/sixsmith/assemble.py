@@ -18,13 +18,14 @@ from sixsmith.io.local import LocalSource
 from sixsmith.io.store import Store
 from sixsmith.io.supply import DEFAULT_LOCATION
 from sixsmith.layers.plan import LayerOverlay, LayerPackage
-from sixsmith.oci.image import Healthcheck, ImageSettings
+from sixsmith.oci.image import Healthcheck, ImageSettings, inherited, settings_of
 from sixsmith.overlay import LaidOverlay, check_base, check_bundles, lay_overlay, overlay_settings, read_overlay
 from sixsmith.plan import BuildPlan
 from sixsmith.rootfs.accounts import apply_accounts, gid_of, uid_of
 from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install
 from sixsmith.rootfs.tree import Member, Tree
 from sixsmith.s6.finding import Finding
+from sixsmith.s6.lint import lint_image
 from sixsmith.variant import FileSpec, Variant
 
 __all__ = ["Assembly", "assemble_tree", "completed", "settings_for"]
@@ -35,9 +36,11 @@ class Assembly:
     """The finished tree, and what the layer planner wants to know about its parts."""
 
     tree: Tree
+    settings: ImageSettings
     layer_packages: tuple[LayerPackage, ...]
     overlay: LayerOverlay | None
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def assemble_tree(
@@ -70,14 +73,28 @@ def assemble_tree(
     apply_accounts(tree, variant.accounts.users, variant.accounts.groups)
     for spec in variant.files:
         _put_file(tree, spec, plan)
-    findings = list(laid.findings) if laid else []
-    if variant.overlay is not None:
-        findings += check_base(tree, variant.overlay.version)
-        findings += check_bundles(tree, variant.overlay.version, syslogd=variant.overlay.syslogd)
+    settings = settings_for(plan, tree)
+    findings = _lint(plan, tree, settings, base, laid)
     _refuse_errors(variant, findings)
-    warnings += [str(finding) for finding in findings]
+    warnings += [str(finding) for finding in findings if finding.severity != "info"]
     overlay = LayerOverlay(laid.name, laid.nodes, laid.source, laid.entries, laid.size) if laid else None
-    return Assembly(tree, _layer_packages(plan, packages), overlay, tuple(warnings))
+    return Assembly(tree, settings, _layer_packages(plan, packages), overlay, tuple(warnings), findings)
+
+
+def _lint(
+    plan: BuildPlan, tree: Tree, settings: ImageSettings, base: Base, laid: LaidOverlay | None
+) -> tuple[Finding, ...]:
+    """What is wrong with the finished image; not again what the catalogue says of the overlay's release (M15)."""
+    variant = plan.variant
+    also: list[Finding] = []
+    if laid is not None and variant.overlay is not None:
+        also += laid.findings
+        also += check_base(tree, variant.overlay.version)
+        also += check_bundles(tree, variant.overlay.version, syslogd=variant.overlay.syslogd)
+    whole = settings if base.config is None else inherited(settings_of(base.config), settings)
+    version = variant.overlay.version if variant.overlay is not None else None
+    found = lint_image(tree, whole, overlay_version=version, ignore=variant.lint_ignore, also=also)
+    return tuple(finding for finding in found if finding.rule != "M15")
 
 
 def _refuse_errors(variant: Variant, findings: Sequence[Finding]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from sixsmith import catalog
-from sixsmith.assemble import assemble_tree, completed, settings_for
+from sixsmith.assemble import assemble_tree, completed
 from sixsmith.bases import Base, ImageBase, open_base
 from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
@@ -150,7 +150,7 @@ def build_image(
         layers = write_layers(layer_plan, store, compression=variant.compression, reporter=reporter, cell=variant.id)
         image = make_image(
             layers,
-            settings_for(plan, assembly.tree),
+            assembly.settings,
             platform=variant.arch.platform,
             created=plan.epoch,
             title=variant.image,
