@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from commandline import Workplace
+from sixsmith.testing.world import World, make_world
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -24,3 +27,18 @@ def data() -> Path:
     if root is None:
         pytest.skip("SIXSMITH_TEST_DATA names no folder with upstream/ and ../shared is not there")
     return root
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The sample world, only to be read: a v2 and a v3 overlay, two releases, two architectures."""
+    folder = tmp_path_factory.mktemp("world")
+    return make_world(folder, releases=("3.12", "3.22"), arches=("x86_64", "aarch64"), overlays=("2.0.0.1", "3.2.3.0"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, world: World) -> Workplace:
+    """A folder with a family file of one image, to run commands in."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return Workplace(folder, world)
