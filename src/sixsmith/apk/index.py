@@ -243,8 +243,23 @@ def _called(fields: dict[str, str]) -> str:
     return "an index record"
 
 
-Places = dict[bytes, list[int]]
-"""For each name, the byte offsets of the lines that mention it, in file order."""
+class _Mentions:
+    """For each name, the byte offsets of the lines that mention it. Most names are mentioned once, so the first offset is
+    kept bare: twenty thousand small lists would cost more than all the searching.
+    """
+
+    __slots__ = ("first", "more")
+
+    def __init__(self) -> None:
+        self.first: dict[bytes, int] = {}
+        self.more: dict[bytes, list[int]] = {}
+
+    def get(self, name: bytes) -> list[int]:
+        first = self.first.get(name)
+        if first is None:
+            return []
+        more = self.more.get(name)
+        return [first, *more] if more else [first]
 
 
 class PackageIndex(Sequence[PackageRecord]):
@@ -254,9 +269,9 @@ class PackageIndex(Sequence[PackageRecord]):
         self._text = text
         self._records: dict[int, PackageRecord] = {}
         self._starts_: list[int] | None = None
-        self._named: Places | None = None
-        self._offered: Places | None = None
-        self._awaited: Places | None = None
+        self._named: _Mentions | None = None
+        self._offered: _Mentions | None = None
+        self._awaited: _Mentions | None = None
 
     @classmethod
     def parse(cls, apkindex_text: bytes) -> PackageIndex:
@@ -327,9 +342,7 @@ class PackageIndex(Sequence[PackageRecord]):
         key = _key(name)
         called = self._names().get(key)
         offered = self._offers().get(key)
-        if not offered or not called:
-            return self._places(called or offered)
-        return self._places(sorted(called + offered))
+        return self._places(sorted(called + offered) if called and offered else called or offered)
 
     def awaiting(self, name: str) -> list[int]:
         """Places of the packages that have `name` in `install_if`, in file order."""
@@ -349,11 +362,11 @@ class PackageIndex(Sequence[PackageRecord]):
 
     def names(self) -> Iterator[str]:
         """Every package name, for hints."""
-        return (name.decode("utf-8", "surrogateescape") for name in self._names())
+        return (name.decode("utf-8", "surrogateescape") for name in self._names().first)
 
     def offered_names(self) -> Iterator[str]:
         """Every provided name, for hints."""
-        return (name.decode("utf-8", "surrogateescape") for name in self._offers())
+        return (name.decode("utf-8", "surrogateescape") for name in self._offers().first)
 
     def mention(self, name: str) -> int | None:
         """The offset at which `name` is written first as a package, a dependency or a provided name."""
@@ -367,33 +380,29 @@ class PackageIndex(Sequence[PackageRecord]):
             at = text.find(key, at + 1)
         return None
 
-    def _places(self, offsets: list[int] | None) -> list[int]:
+    def _places(self, offsets: list[int]) -> list[int]:
         """Where the records of some lines begin, each once."""
-        if not offsets:
-            return []
         text = self._text
-        if len(offsets) == 1:
-            return [text.rfind(b"\n\n", 0, offsets[0]) + 2]
-        return list(dict.fromkeys([text.rfind(b"\n\n", 0, offset) + 2 for offset in offsets]))
+        return list(dict.fromkeys([text.rfind(b"\n\n", 0, offset + 1) + 2 for offset in offsets]))
 
-    def _names(self) -> Places:
+    def _names(self) -> _Mentions:
         if self._named is None:
-            lines, offsets = _lines_of(self._text, b"\nP:")
-            self._named = {name: [offset] for name, offset in zip(lines, offsets, strict=True)}
-            if len(self._named) < len(lines):
-                self._named.clear()
-                for name, offset in zip(lines, offsets, strict=True):
-                    self._named.setdefault(name, []).append(offset)
+            self._named = mentions = _Mentions()
+            first = mentions.first
+            for found in _NAME_LINE.finditer(self._text):
+                name, offset = found[1], found.start()
+                if first.setdefault(name, offset) != offset:
+                    mentions.more.setdefault(name, []).append(offset)
         return self._named
 
-    def _offers(self) -> Places:
+    def _offers(self) -> _Mentions:
         if self._offered is None:
-            self._offered = _words_of(self._text, b"\np:")
+            self._offered = _words_of(self._text, _OFFER_LINE)
         return self._offered
 
-    def _triggers(self) -> Places:
+    def _triggers(self) -> _Mentions:
         if self._awaited is None:
-            self._awaited = _words_of(self._text, b"\ni:")
+            self._awaited = _words_of(self._text, _TRIGGER_LINE)
         return self._awaited
 
 
@@ -401,36 +410,34 @@ _NAMING = (b"P:", b"D:", b"p:", b"i:")
 _BEFORE_NAME = b" :!"
 _AFTER_NAME = (b"", b" ", b"\n", b"<", b">", b"=", b"~", b"@")
 _END_OF_NAME = re.compile(r"[<>=~@]")
-_ODD_WORD = re.compile(rb"[<>~@]|(?<![^\s])!")
+_NAME_LINE = re.compile(rb"\nP:(.*)")
+_OFFER_LINE = re.compile(rb"\np:(.*)")
+_TRIGGER_LINE = re.compile(rb"\ni:(.*)")
+_ODD_WORD = re.compile(rb"[<>~@]")
 
 
 def _key(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _lines_of(text: bytes, mark: bytes) -> tuple[list[bytes], list[int]]:
-    """What follows `mark` up to the end of the line, everywhere, and the offsets of the marks' second byte."""
-    parts = text.split(mark)
-    offsets = list(accumulate([len(part) + 3 for part in parts], initial=-2))[1:-1]
-    return [part[: part.find(b"\n")] for part in parts[1:]], offsets
-
-
-def _words_of(text: bytes, mark: bytes) -> Places:
-    """The names in all lists behind `mark`."""
-    places: Places = {}
-    lines, offsets = _lines_of(text, mark)
-    odd = _ODD_WORD.search(b"\n".join(lines)) is not None
-    for line, offset in zip(lines, offsets, strict=True):
-        words = line.split()
-        if odd and _ODD_WORD.search(line):
-            words = [_ODD_WORD.split(word.lstrip(b"!"), maxsplit=1)[0] for word in words]
-        for word in words:
+def _words_of(text: bytes, line: re.Pattern[bytes]) -> _Mentions:
+    """The names in all lists that `line` finds."""
+    mentions = _Mentions()
+    setdefault = mentions.first.setdefault
+    for found in line.finditer(text):
+        words, offset = found[1], found.start()
+        for word in words.split():
             name = word.partition(b"=")[0]
-            if name in places:
-                places[name].append(offset)
-            else:
-                places[name] = [offset]
-    return places
+            if setdefault(name, offset) != offset:
+                mentions.more.setdefault(name, []).append(offset)
+        if (
+            b"!" in words or b"~" in words or b"<" in words or b">" in words or b"@" in words
+        ):  # operators other than `=`, pins and conflicts: rare, and listed once more
+            for word in words.split():
+                name = _ODD_WORD.split(word.lstrip(b"!"), maxsplit=1)[0].partition(b"=")[0]
+                if setdefault(name, offset) != offset:
+                    mentions.more.setdefault(name, []).append(offset)
+    return mentions
 
 
 def _names_of(record: PackageRecord) -> bytes:

@@ -100,7 +100,7 @@ def solve(
     transaction.run()
     if selection.errors:
         found = complaints(transaction)
-        message, hint = explain(found, universe)
+        message, hint = explain(found, selection)
         raise Unsatisfiable(message, subjects=[complaint.subject for complaint in found], hint=hint)
     return _make_solution(universe, transaction.changes, tuple(entries))
 

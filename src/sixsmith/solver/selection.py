@@ -67,6 +67,8 @@ class Selection:
 
     def run(self) -> None:
         """Decide everything."""
+        if self.order is DecisionOrder.DISCOVERY:
+            self.universe.narrow()
         for name, _ in self.world:
             self._discover(name)
         self.universe.link(self._linked_names())
@@ -118,8 +120,18 @@ class Selection:
                     package.depth = max(package.depth, needed.depth + 1)
             name.untriggerable &= package.trigger_failed
             name.depth = max(name.depth, package.depth)
-        universe = self.universe
-        names = universe.names
+        if self.order is DecisionOrder.DISCOVERY:
+            for package, _ in name.providers:
+                texts = [package.record.name, *(text for text, _ in package.record.offered)]
+                yield from self.universe.reach_names(texts)
+        else:
+            yield from self._all_waiting(name)
+        self._discovered += 1
+        name.discovered = self._discovered
+
+    def _all_waiting(self, name: Name) -> Iterator[Name]:
+        """Whatever has a name in `install_if` that one of the providers stands for, triggered or not."""
+        names = self.universe.names
         for package, _ in name.providers:
             yield from package.name.awaited_by
             for text, _ in package.record.offered:
@@ -127,10 +139,8 @@ class Selection:
                 if offered is not None:
                     if not offered.seen:
                         yield from offered.awaited_by
-                elif universe.is_awaited(text):
-                    yield from universe.name(text).awaited_by
-        self._discovered += 1
-        name.discovered = self._discovered
+                elif self.universe.is_awaited(text):
+                    yield from self.universe.name(text).awaited_by
 
     def _meet(self, package: Package) -> None:
         reach = package.reach

@@ -258,6 +258,8 @@ class Universe:
         """The tags in the order in which apk meets them, each with the mask of its repositories; the first is none."""
         self._pin_numbers = {"": 0}
         self._packages: dict[str, Package] = {}
+        self._reached: set[str] = set()
+        self._waiting: dict[str, dict[Name, None]] | None = None
         self._earlier = {name: number for number, name in enumerate(earlier_names)}
         for pin in pins:
             self.pin_number(pin)
@@ -356,7 +358,12 @@ class Universe:
         return package
 
     def names_awaiting(self, text: str) -> tuple[Name, ...]:
-        """Names whose providers have `text` in `install_if`, in apk's order."""
+        """Names whose providers have `text` in `install_if`, in apk's order.
+
+        After `narrow`, only of packages that it has let through.
+        """
+        if self._waiting is not None:
+            return tuple(self.in_table_order(list(self._waiting.get(text, ()))))
         texts: set[str] = set()
         for index, _ in self._sources:
             for place in index.awaiting(text):
@@ -364,6 +371,43 @@ class Universe:
                 texts.add(record.name)
                 texts.update(offered for offered, _ in record.offered)
         return tuple(self.in_table_order([self.name(found) for found in texts]))
+
+    def narrow(self) -> None:
+        """From now on, let only packages wait of which all triggers are within reach.
+
+        A thousand packages may wait for `openrc` or `docs`, each for one more package that the request never touches.
+        They cannot be triggered, so looking at them (and at all that they depend on) changes nothing.
+        """
+        self._waiting = {}
+        for package in self.installed:
+            if package.record.install_if:
+                self._let_wait(package)
+
+    def _let_wait(self, package: Package) -> None:
+        assert self._waiting is not None  # narrow() was called
+        names = [package.name, *(name for name, _ in package.offers)]
+        for entry in package.record.triggered_by:
+            self._waiting.setdefault(entry.name, {}).update(dict.fromkeys(names))
+
+    def reach_names(self, texts: Iterable[str]) -> list[Name]:
+        """Note that these names may be chosen; the names that may be triggered now and could not before.
+
+        In the order of the names, then of apk's table.
+        """
+        let_through: list[Name] = []
+        reached = self._reached
+        pending = [text for text in texts if text not in reached]
+        reached.update(pending)
+        for text in pending:
+            ready = []
+            for index, bit in self._sources:
+                for place in index.awaiting(text):
+                    if all(name in reached for name in index.trigger_names(place)):
+                        package = self._package(index.at(place), bit)
+                        self._let_wait(package)
+                        ready += [package.name, *(name for name, _ in package.offers)]
+            let_through += self.in_table_order(list(dict.fromkeys(ready)))
+        return let_through
 
     def is_awaited(self, text: str) -> bool:
         """Whether any package has `text` in `install_if`."""
