@@ -54,8 +54,10 @@ def assemble_tree(
     *,
     store: Store,
     scripts: ScriptRunner | None = None,
+    strict: bool = True,
 ) -> Assembly:
-    """The tree of a plan. Raises InstallRefused, ScriptNotUnderstood, UsageError (a file's owner is nobody), FormatError."""
+    """The tree of a plan. Raises InstallRefused, ScriptNotUnderstood, UsageError (a file's owner is nobody), FormatError,
+    and, when it is `strict`, LintFailed for an image that would not run."""
     variant = plan.variant
     tree = base.tree()
     tree.epoch = plan.epoch
@@ -79,7 +81,8 @@ def assemble_tree(
         _put_file(tree, spec, plan)
     settings = settings_for(plan, tree)
     findings = _lint(plan, tree, settings, base, laid)
-    _refuse_errors(variant, findings)
+    if strict:
+        _refuse_errors(variant, findings)
     warnings += [str(finding) for finding in findings if finding.severity != "info"]
     overlay = LayerOverlay(laid.name, laid.nodes, laid.source, laid.entries, laid.size) if laid else None
     return Assembly(tree, settings, _layer_packages(plan, packages), overlay, tuple(warnings), findings)

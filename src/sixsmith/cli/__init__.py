@@ -27,6 +27,7 @@ COMMANDS = {
     "store": "Look after the local store.",
     "export": "Write Dockerfiles and update.sh for people who stay with Docker.",
     "services": "Check, migrate and draw services.",
+    "lint": "Find what is wrong with services, scripts and image settings.",
 }
 
 

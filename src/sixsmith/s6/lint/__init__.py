@@ -24,6 +24,8 @@ from sixsmith.s6.lint.settings import check_settings
 from sixsmith.s6.lint_sources import lint_sources
 from sixsmith.s6.sources import sources_from_tree
 
+_LEGACY_PLACES = ("etc/services.d", "etc/cont-init.d", "etc/cont-finish.d", "etc/s6-overlay")
+
 __all__ = [
     "LEFT_OUT",
     "RULES",
@@ -36,6 +38,7 @@ __all__ = [
     "check_environment",
     "find_overlay",
     "lint_image",
+    "open_image",
     "render_rules",
     "suppressed",
 ]
@@ -56,10 +59,27 @@ def lint_image(
     is not told. `ignore` are suppressions of the family file; they hold for `also` too, findings that others made of the
     same image (`sixsmith.overlay`'s checks).
     """
-    overlay = overlay_of_version(overlay_version) if overlay_version else find_overlay(tree)
-    image = Image(tree, settings, overlay)
+    image = open_image(tree, settings, overlay_version=overlay_version)
     findings = [*also, *_findings(image)]
     return in_order(suppressed(dict.fromkeys(findings), ignore))
+
+
+def open_image(tree: Tree, settings: Settings | None, *, overlay_version: str | None = None) -> Image:
+    """The image as the rules see it. A folder of files that will be copied onto an image is taken to be for v3 unless
+    something tells otherwise, and to get the bundles that the overlay brings."""
+    overlay = overlay_of_version(overlay_version) if overlay_version else find_overlay(tree)
+    image = Image(tree, settings, overlay)
+    if not image.partial:
+        return image
+    if overlay is None and any(place in tree for place in _LEGACY_PLACES):
+        overlay = FoundOverlay(3, ())
+    user = [f"etc/s6-overlay/{place}/{name}" for place in ("s6-rc.d", "user-bundles.d") for name in ("user", "user2")]
+    lacking = [path for path in user if path in tree and f"{path}/type" not in tree]
+    if lacking:
+        tree = tree.copy()
+        for path in lacking:
+            tree.write(f"{path}/type", b"bundle\n")
+    return Image(tree, settings, overlay)
 
 
 def _findings(image: Image) -> Iterator[Finding]:
@@ -90,14 +110,29 @@ def _services(image: Image) -> Iterator[Finding]:
     if bundles in image.tree and f"{base}/s6-rc.d/user" not in image.tree:
         paths.append(bundles)
     own = _own_sources(image)
-    if own is None:
+    if own is not None:
+        paths.append(own)
+    elif not image.partial:
         return  # M1 has said that the overlay is not whole
-    sources = sources_from_tree(image.tree, [*paths, own])
-    if not image.source_services and _is_untouched(image, paths):
+    elif paths[0] not in image.tree:
+        yield from lint_sources((), tree=image.tree)
         return
+    if not image.source_services and _is_untouched(image, paths):
+        yield from lint_sources((), tree=image.tree)
+        return
+    sources = sources_from_tree(image.tree, paths)
     report = check_sources(sources)
     yield from report.findings
-    yield from lint_sources(sources, report=report, tree=image.tree)
+    for finding in lint_sources(sources, report=report, tree=image.tree):
+        if not image.partial or not _may_be_below(finding):
+            yield finding
+
+
+def _may_be_below(finding: Finding) -> bool:
+    """Whether a file that is missed may come with the image that this folder is copied onto."""
+    if finding.rule == "R31":
+        return "is not in the image" in finding.message
+    return finding.rule == "R13" and finding.message.startswith("there is no ")
 
 
 def _own_sources(image: Image) -> str | None:

@@ -220,6 +220,12 @@ class Image:
 
     # ---- the settings
 
+    @cached_property
+    def partial(self) -> bool:
+        """Whether this is a folder of files that will be copied onto an image, rather than a root file system: what it
+        lacks, the image may have."""
+        return not any(path in self.tree for path in _OF_A_ROOT)
+
     @property
     def major(self) -> int:
         return self.overlay.major if self.overlay else 0
@@ -355,5 +361,6 @@ class Image:
         return bool(self.legacy_services or self.source_services or self.names(f"{self.etc}/cont-init.d"))
 
 
+_OF_A_ROOT = ("init", "bin/sh", "bin/busybox", "usr/bin/sh", "etc/passwd", "lib/apk", "usr/lib/apk")
 _LOOKED_INTO = ("etc/", "run/", "command/", "package/")
 _CALLED = re.compile(rb"(?:^|\s)\"?(/[^\s\"{}$]+)")

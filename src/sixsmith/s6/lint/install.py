@@ -38,12 +38,11 @@ def check_install(image: Image) -> Iterator[Finding]:
     if image.overlay is None:
         yield from _services_without_overlay(image)
         return
-    complete = False
-    for finding in _parts(image):
-        complete = finding.rule == "M16"
-        yield finding
-        if not complete:
-            break
+    if image.partial:
+        return
+    init = image.tree.get("init")
+    if init is None or init.origin != OVERLAY:  # what was laid here is whole
+        yield from _parts(image)
     yield from _machine(image)
     yield from _suid(image)
     yield from _usr_merged(image)
@@ -93,13 +92,14 @@ def _parts(image: Image) -> Iterator[Finding]:
     if len(programs) < len(needed) // 3:
         yield image.found("M1", f"/{folder}", "there are no programs of s6: the architecture's part is missing")
         return
-    for name in sorted(needed):
-        node = image.tree.get(f"{folder}/{name}")
-        if image.program(name) is None and (image.find(f"{folder}/{name}") is None):
-            if image.overlay is not None and not image.overlay.since(3, 1) and name in ("eltest", "s6-overlay-suexec"):
-                continue
-            what = "leads nowhere" if node is not None else "is missing"
-            yield image.found("M16", f"/{folder}/{name}", f"`{name}` {what}")
+    old = image.overlay is not None and not image.overlay.since(3, 1)
+    missing = [name for name in sorted(needed) if image.program(name) is None and not (name == "eltest" and old)]
+    if missing:
+        dangling = image.tree.get(f"{folder}/{missing[0]}") is not None
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        yield image.found(
+            "M16", f"/{folder}/{missing[0]}", f"`{missing[0]}`{more} {'lead nowhere' if dangling else 'missing'}"
+        )
 
 
 # ---- M2

@@ -129,6 +129,10 @@ def _interpreter(image: Image, script: Script) -> Iterator[Finding]:
     """S5, S6, S7: every program of the `#!` line must be there."""
     assert script.shebang is not None
     path = f"/{script.path}"
+    if image.partial and script.shebang.path.startswith("/"):
+        if image.major in (1, 2) and script.shebang.path.startswith("/command/"):
+            yield image.found("S7", path, f"there is no /command in s6-overlay v{image.major}", line=1)
+        return
     for number, program in enumerate(script.shebang.chain):
         if program.startswith(_MADE_AT_RUN_TIME) or "$" in program or (number == 0 and not program.startswith("/")):
             if number == 0 and not program.startswith("/"):

@@ -251,4 +251,4 @@ def _command(words: list[_Token], ender: str, inside: list[str], piped: bool) ->
     while count < len(words) and _ASSIGNMENT.match(words[count].text) and not words[count].text.startswith(("'", '"')):
         count += 1
     texts = tuple(word.text for word in words)
-    return ShellCommand(texts[count:], words[0].line, ender, tuple(inside), texts[:count], piped)
+    return ShellCommand(texts[count:], words[0].line, ender, tuple(inside[:50]), texts[:count], piped)
