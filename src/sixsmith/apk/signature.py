@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sixsmith.apk.rsa import PublicKey, is_signed, load_public_key
 from sixsmith.errors import FormatError, SignatureError
 from sixsmith.model.compression import Bytes, gunzip
 from sixsmith.model.tar import BLOCK, TarEntry, padding, parse_tar
@@ -31,7 +30,7 @@ MAX_INDEX = 512 << 20
 
 _MAX_SIGNATURES = 1 << 20
 _MAX_SIGNATURE = 16384
-_HASHES = {"RSA": "sha1", "RSA256": "sha256", "RSA512": "sha512"}
+_HASHES = {"RSA": "SHA1", "RSA256": "SHA256", "RSA512": "SHA512"}
 _PREFIX = ".SIGN."
 
 
@@ -49,7 +48,7 @@ class Keyring:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         """`keys` maps file names to PEM texts."""
         self.keys: dict[str, bytes] = dict(keys)
-        self._loaded: dict[str, PublicKey] = {}
+        self._loaded: dict[str, object] = {}
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self.keys)})"
@@ -74,26 +73,31 @@ class Keyring:
         return f"trusted here: {', '.join(sorted(self.keys))}" if self.keys else "no keys are trusted here"
 
     def _check(self, signature: Signature, signed: Bytes, what: str) -> None:
-        algorithm = _HASHES.get(signature.kind)
-        if algorithm is None:
+        from cryptography.exceptions import InvalidSignature  # a fifth of the start-up time, and not every run verifies
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding, rsa
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+        name = _HASHES.get(signature.kind)
+        if name is None:
             raise SignatureError(f"{what}: signature of unknown kind '{signature.kind}' by {signature.key}")
-        if not is_signed(self._key(signature.key), signature.value, memoryview(signed), algorithm):
+        key = self._loaded.get(signature.key)
+        if key is None:
+            try:
+                key = load_pem_public_key(self.keys[signature.key])
+            except ValueError:
+                raise SignatureError(f"{signature.key}: not a public key in PEM form") from None
+            self._loaded[signature.key] = key
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise SignatureError(f"{signature.key}: not an RSA key")
+        algorithm: hashes.HashAlgorithm = getattr(hashes, name)()
+        try:
+            key.verify(signature.value, bytes(signed), padding.PKCS1v15(), algorithm)
+        except InvalidSignature:
             raise SignatureError(
                 f"{what}: the signature by {signature.key} is wrong",
                 hint="the file was changed or damaged after it was signed, or the key of that name is another one",
-            )
-
-    def _key(self, name: str) -> PublicKey:
-        found = self._loaded.get(name)
-        if found is None:
-            try:
-                found = load_public_key(self.keys[name])
-            except FormatError:
-                raise SignatureError(f"{name}: not a public key in PEM form") from None
-            if found is None:
-                raise SignatureError(f"{name}: not an RSA key")
-            self._loaded[name] = found
-        return found
+            ) from None
 
 
 def inflate_member(data: Bytes, start: int, *, what: str, limit: int) -> tuple[bytes, int]:
