@@ -43,9 +43,12 @@ class Disk:
             if entry.kind == "hardlink":
                 self._remove(entry.path)
                 os.link(self.at(entry.target), self.at(entry.path), follow_symlinks=False)
-        for entry in entries:
+        for entry in reversed(entries):
+            full = self.at(entry.path)
             if entry.kind == "directory":
-                os.chmod(self.at(entry.path), entry.mode)
+                os.chmod(full, entry.mode)
+            if entry.kind != "hardlink":
+                os.utime(full, (entry.mtime, entry.mtime), follow_symlinks=False)
 
     def _remove(self, path: str) -> None:
         full = self.at(path)
@@ -94,13 +97,16 @@ class Disk:
         """Takes the disk as it is for being in step with the tree."""
         self.seen = {path: _signature(status) for path, status in self._walk()}
 
-    def changes(self) -> tuple[list[Entry], list[str]]:
-        """Paths that look otherwise than remembered, parents first, and those that are gone. Raises OSError."""
+    def changes(self, since: float) -> tuple[list[Entry], list[str]]:
+        """Paths that look otherwise than remembered, parents first, and those that are gone. Raises OSError.
+
+        `since` is when changes could begin, in seconds: older times are kept, newer ones are not the image's.
+        """
         now = dict(self._walk())
         gone = [path for path in self.seen if path not in now]
         changed = [path for path, status in now.items() if self.seen.get(path) != _signature(status)]
         names = self._link_names(now)
-        return [self._read(path, now[path], names) for path in sorted(changed)], gone
+        return [self._read(path, now[path], names, since) for path in sorted(changed)], gone
 
     def _walk(self) -> list[tuple[str, os.stat_result]]:
         found: list[tuple[str, os.stat_result]] = []
@@ -124,9 +130,10 @@ class Disk:
                 names.setdefault(status.st_ino, []).append(path)
         return {inode: min(paths, key=lambda path: (path not in self.seen, path)) for inode, paths in names.items()}
 
-    def _read(self, path: str, status: os.stat_result, names: dict[int, str]) -> Entry:
+    def _read(self, path: str, status: os.stat_result, names: dict[int, str], since: float) -> Entry:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-        entry = Entry(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        mtime = int(status.st_mtime) if status.st_mtime < since else -1
+        entry = Entry(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, mtime)
         full = self.at(path)
         if kind == "symlink":
             entry.target = os.readlink(full)

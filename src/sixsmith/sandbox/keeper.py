@@ -58,7 +58,10 @@ def main(source: int, sink: int) -> int:
             outcome = _do(work, disk, source)
         except OSError as error:
             outcome = Outcome(trouble=f"{_inside(error.filename, root)}: {error.strerror}")
-        send(sink, outcome)
+        try:
+            send(sink, outcome)
+        except BrokenPipeError:
+            break
     return 0
 
 
@@ -129,6 +132,7 @@ def _do(work: Work, disk: Disk, source: int) -> Outcome:
     with open(script, "wb") as file:
         file.write(work.script)
     os.chmod(script, 0o755)
+    begun = time.time() - 1
     outcome = _run(work, disk.root, source)
     with suppress(FileNotFoundError):
         os.unlink(script)
@@ -136,7 +140,7 @@ def _do(work: Work, disk: Disk, source: int) -> Outcome:
         with suppress(OSError):
             os.rmdir(disk.at(path))
     if not outcome.trouble:
-        outcome.changed, outcome.removed = disk.changes()
+        outcome.changed, outcome.removed = disk.changes(begun)
     return outcome
 
 

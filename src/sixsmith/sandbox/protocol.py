@@ -29,13 +29,17 @@ class Ready(msgspec.Struct, tag=True):
 
 
 class Entry(msgspec.Struct, tag=True):
-    """One path as it is on disk; `data` of files only. `target` of a hard link is the path of its file."""
+    """One path as it is on disk; `data` of files only. `target` of a hard link is the path of its file.
+
+    `mtime` is in seconds; coming back, -1 stands for any time since the script began.
+    """
 
     path: str
     kind: str
     mode: int
     uid: int
     gid: int
+    mtime: int
     target: str = ""
     data: bytes = b""
     xattrs: list[tuple[str, bytes]] = []

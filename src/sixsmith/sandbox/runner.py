@@ -142,7 +142,8 @@ class Sandbox:
         for entry in outcome.changed:
             old = tree.get(entry.path)
             node = _node(entry, tree, days)
-            if old is None or not _same(old, node):
+            rewritten = entry.mtime < 0 and entry.kind in ("file", "symlink")
+            if old is None or rewritten or not _same(old, node):
                 tree.nodes[node.path] = node
         self._shown = dict(tree.nodes)
         for entry in outcome.changed:
@@ -308,7 +309,7 @@ def _link_mates(fresh: list[Node], nodes: dict[str, Node]) -> list[Node]:
 
 def _entry(node: Node) -> Entry:
     data = node.content.read() if node.kind == "file" and node.content is not None else b""
-    return Entry(node.path, node.kind, node.mode, node.uid, node.gid, node.target, data, list(node.xattrs))
+    return Entry(node.path, node.kind, node.mode, node.uid, node.gid, node.mtime, node.target, data, list(node.xattrs))
 
 
 def _node(entry: Entry, tree: Tree, days: range) -> Node:
@@ -327,7 +328,7 @@ def _node(entry: Entry, tree: Tree, days: range) -> Node:
         entry.mode,
         entry.uid,
         entry.gid,
-        tree.epoch,
+        tree.epoch if entry.mtime < 0 else entry.mtime,
         len(data) if entry.kind == "file" else 0,
         entry.target,
         tuple(tuple(pair) for pair in entry.xattrs),  # type: ignore[misc]  # pairs by the message's type

@@ -261,7 +261,9 @@ def touch(call: Call) -> int:
     options = parse_options(call, "cam", {"no-create": "c"})
 
     def create(path: str) -> None:
-        if not call.files.exists(path) and "c" not in options:
+        if call.files.exists(path):
+            call.files.stamp(path)
+        elif "c" not in options:
             call.files.write(path, b"")
 
     return _each(call, options.operands, create)

@@ -308,6 +308,13 @@ class Files:
         for name in self._names(real):
             self.tree.change(name, mode=mode, uid=uid, gid=gid)
 
+    def stamp(self, path: str) -> None:
+        """utimensat(2) with the time of now, on every name of a file. Raises Refused."""
+        real = self.real(path)
+        if real in self.tree:
+            for other in self._names(real):
+                self._put(msgspec.structs.replace(self.tree.nodes[other], mtime=self._now, origin=TOP))
+
     def set_xattr(self, path: str, name: str, value: bytes) -> None:
         """setxattr(2) on every name of a file. Raises Refused."""
         real = self.real(path)

@@ -31,19 +31,21 @@ def busybox_(call: Call) -> int:
     return programs.applet(name, Call(call.shell, [name, *arguments[1:]], call.streams))
 
 
-def _binary(call: Call) -> tuple[str, bytes]:
-    """The path that the program was called by, from the root, and its bytes."""
+def _binary(call: Call) -> bytes:
+    """The bytes of the program that was called."""
     path = call.arguments[0]
-    found = call.shell.programs.find(path, call.shell) or path
-    # Links point to what /proc/self/exe says: the file itself.
-    return "/" + call.files.real(found), call.files.read(found)
+    return call.files.read(call.shell.programs.find(path, call.shell) or path)
 
 
 def _install_links(call: Call, arguments: list[str]) -> int:
     if arguments[:1] != ["-s"] or len(arguments) > 2:
         raise call.unknown("busybox --install without -s makes hard links")
-    program, binary = _binary(call)
-    for link in busybox.applet_links(binary):
+    # Where the path that it was built with is a link, its target; else the name by which it was called.
+    own = call.files.node(f"/bin/{call.program or 'busybox'}", follow=False)
+    program = own.target if own is not None and own.kind == "symlink" else call.arguments[0]
+    if not program.startswith("/"):
+        return call.complain(f"'{program}' is not an absolute path")
+    for link in busybox.applet_links(_binary(call)):
         place = f"{arguments[1].rstrip('/')}/{link.rpartition('/')[2]}" if len(arguments) == 2 else f"/{link}"
         try:
             call.files.make_symlink(place, program)
@@ -54,7 +56,7 @@ def _install_links(call: Call, arguments: list[str]) -> int:
 
 
 def _list_applets(call: Call, option: str) -> int:
-    links = busybox.applet_links(_binary(call)[1])
+    links = busybox.applet_links(_binary(call))
     if option == "--list-modules":
         raise call.unknown()
     # --list-all is Alpine's own name of old for --list-full; any text after --list means full.
@@ -67,7 +69,7 @@ def bbsuid(call: Call) -> int:
     if call.arguments[1:] != ["--install"]:
         raise call.unknown()
     status = 0
-    for link in busybox.suid_links(_binary(call)[1]):
+    for link in busybox.suid_links(_binary(call)):
         node = call.files.node(link, follow=False)
         try:
             if node is not None and node.kind == "symlink":
