@@ -108,22 +108,24 @@ def look_at_image(blobs: BlobReader, manifest: Manifest, name: str) -> SeenImage
 
 def lint_seen(seen: SeenImage, *, overlay_version: str | None = None, cell: str = "") -> tuple[Finding, ...]:
     """Everything that is wrong with it, `cell` in each finding."""
-    also = (*seen.findings, *overlay_findings(seen.tree, overlay_version))
+    also = (*seen.findings, *overlay_findings(seen.tree, seen.settings, overlay_version))
     findings = lint_image(seen.tree, seen.settings, overlay_version=overlay_version, also=also)
     if not cell:
         return findings
     return tuple(replace(finding, cell=cell) for finding in findings)
 
 
-def overlay_findings(tree: Tree, overlay_version: str | None = None) -> tuple[Finding, ...]:
+def overlay_findings(
+    tree: Tree, settings: ImageSettings | None, overlay_version: str | None = None
+) -> tuple[Finding, ...]:
     """What the overlay needs from a finished root file system and where its bundles are (I12, I14, M4 to M8)."""
-    image = open_image(tree, None, overlay_version=overlay_version)
+    image = open_image(tree, settings, overlay_version=overlay_version)
     if image.overlay is None or image.partial or not image.overlay.possible:
         return ()
     version = image.overlay.possible[-1]
     syslogd = "etc/s6-overlay/s6-rc.d/user/contents.d/syslogd-bundle" in tree
     found = [*check_base(tree, version)]
-    if image.overlay.version is not None:
+    if image.overlay.version is not None and image.has_overlay_files:
         found += check_bundles(tree, version, syslogd=syslogd)
     return tuple(found)
 
@@ -295,7 +297,7 @@ def _hidden_tarballs(layer: int, files: Iterable[tuple[str, int]]) -> list[Findi
             f"/{shown_path(path.encode('utf-8', 'surrogateescape'))}",
             0,
             f"a release file of {size} bytes lies in layer {layer}, and an upper layer removes it",
-            rule.fix,
+            rule.hint,
             rule.reference,
         )
         for path, size in files

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from sixsmith.rootfs.tree import OVERLAY, Tree
 from sixsmith.s6.compile import check_sources
@@ -18,7 +19,7 @@ from sixsmith.s6.lint.habits import check_habits
 from sixsmith.s6.lint.ignore import suppressed
 from sixsmith.s6.lint.image import Image, Settings
 from sixsmith.s6.lint.install import check_install
-from sixsmith.s6.lint.rules import LEFT_OUT, RULES, LeftOut, Rule, render_rules
+from sixsmith.s6.lint.rules import LEFT_OUT, RULES, LeftOut, Rule, render_rules, url_of
 from sixsmith.s6.lint.runnable import check_runnable
 from sixsmith.s6.lint.settings import check_settings
 from sixsmith.s6.lint_sources import lint_sources
@@ -60,6 +61,7 @@ def lint_image(
     same image (`sixsmith.overlay`'s checks).
     """
     image = open_image(tree, settings, overlay_version=overlay_version)
+    also = [replace(finding, reference=url_of(finding.reference)) for finding in also]
     findings = [*also, *_findings(image)]
     return in_order(suppressed(dict.fromkeys(findings), ignore))
 
@@ -132,7 +134,11 @@ def _may_be_below(finding: Finding) -> bool:
     """Whether a file that is missed may come with the image that this folder is copied onto."""
     if finding.rule == "R31":
         return "is not in the image" in finding.message
-    return finding.rule == "R13" and finding.message.startswith("there is no ")
+    return (
+        finding.rule == "R13"
+        and finding.message.startswith("there is no ")
+        and not finding.message.startswith("there is no /etc/s6-overlay/")
+    )
 
 
 def _own_sources(image: Image) -> str | None:

@@ -110,10 +110,10 @@ class _Environment:
         yield from self.habits()
         yield from self.said_version()
 
-    def found(self, rule: str, name: str, message: str, hint: str | None = None, severity: str = "") -> Finding:
+    def found(self, rule: str, name: str, message: str, hint: str | None = None) -> Finding:
         known = RULES[rule]
         return Finding(
-            rule, known.severity, f"ENV {name}", 0, message, known.fix if hint is None else hint, known.reference
+            rule, known.severity, f"ENV {name}", 0, message, known.hint if hint is None else hint, known.reference
         )
 
     def number(self, name: str, default: int) -> int:

@@ -27,13 +27,13 @@ def suppressed(
         rule, path = str(entry.get("rule", "")), str(entry.get("path", "*"))
         place = f"lint.ignore[{number}]"
         if rule not in RULES and not any(mark in rule for mark in "*?["):
-            hint = nearest(rule, RULES) or RULES["L2"].fix
+            hint = nearest(rule, RULES) or RULES["L2"].hint
             about.append(Finding("L2", "warning", place, 0, f"there is no rule `{rule}`", hint, cell=cell))
             continue
         if not str(entry.get("reason", "")).strip():
             about.append(
                 Finding(
-                    "L2", "warning", place, 0, f"{rule} is to be ignored without a reason", RULES["L2"].fix, cell=cell
+                    "L2", "warning", place, 0, f"{rule} is to be ignored without a reason", RULES["L2"].hint, cell=cell
                 )
             )
             continue
@@ -41,7 +41,7 @@ def suppressed(
         if len(kept) == len(left):
             where = f" at {path}" if path != "*" else ""
             about.append(
-                Finding("L1", "warning", place, 0, f"there is no finding of {rule}{where}", RULES["L1"].fix, cell=cell)
+                Finding("L1", "warning", place, 0, f"there is no finding of {rule}{where}", RULES["L1"].hint, cell=cell)
             )
         left = kept
     return (*left, *about)

@@ -175,7 +175,13 @@ class Image:
         known = RULES[rule]
         place = shown_path(path.encode("utf-8", "surrogateescape"))
         return Finding(
-            rule, severity or known.severity, place, line, message, known.fix if hint is None else hint, known.reference
+            rule,
+            severity or known.severity,
+            place,
+            line,
+            message,
+            known.hint if hint is None else hint,
+            known.reference,
         )
 
     # ---- the tree
@@ -224,7 +230,12 @@ class Image:
     def partial(self) -> bool:
         """Whether this is a folder of files that will be copied onto an image, rather than a root file system: what it
         lacks, the image may have."""
-        return not any(path in self.tree for path in _OF_A_ROOT)
+        return self.settings is None and not any(path in self.tree for path in _OF_A_ROOT)
+
+    @cached_property
+    def has_overlay_files(self) -> bool:
+        """Whether any part of the overlay itself lies in the tree."""
+        return any(path in self.tree for path in ("init", "command", "package/admin", "etc/s6/init"))
 
     @property
     def major(self) -> int:
@@ -361,6 +372,6 @@ class Image:
         return bool(self.legacy_services or self.source_services or self.names(f"{self.etc}/cont-init.d"))
 
 
-_OF_A_ROOT = ("init", "bin/sh", "bin/busybox", "usr/bin/sh", "etc/passwd", "lib/apk", "usr/lib/apk")
+_OF_A_ROOT = ("bin/sh", "bin/busybox", "usr/bin/sh", "etc/passwd", "lib/apk", "usr/lib/apk")
 _LOOKED_INTO = ("etc/", "run/", "command/", "package/")
 _CALLED = re.compile(rb"(?:^|\s)\"?(/[^\s\"{}$]+)")

@@ -38,7 +38,7 @@ def check_install(image: Image) -> Iterator[Finding]:
     if image.overlay is None:
         yield from _services_without_overlay(image)
         return
-    if image.partial:
+    if image.partial and not image.has_overlay_files:
         return
     init = image.tree.get("init")
     if init is None or init.origin != OVERLAY:  # what was laid here is whole

@@ -40,6 +40,12 @@ class Rule:
     mended: bool = False
 
     @property
+    def hint(self) -> str:
+        """The fix as findings say it: part of a sentence."""
+        text = self.fix.removesuffix(".")
+        return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+    @property
     def reference(self) -> str:
         """The address of the first reference, or "" for a rule that has none."""
         return url_of(self.references[0]) if self.references else ""

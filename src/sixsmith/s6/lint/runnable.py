@@ -129,10 +129,6 @@ def _interpreter(image: Image, script: Script) -> Iterator[Finding]:
     """S5, S6, S7: every program of the `#!` line must be there."""
     assert script.shebang is not None
     path = f"/{script.path}"
-    if image.partial and script.shebang.path.startswith("/"):
-        if image.major in (1, 2) and script.shebang.path.startswith("/command/"):
-            yield image.found("S7", path, f"there is no /command in s6-overlay v{image.major}", line=1)
-        return
     for number, program in enumerate(script.shebang.chain):
         if program.startswith(_MADE_AT_RUN_TIME) or "$" in program or (number == 0 and not program.startswith("/")):
             if number == 0 and not program.startswith("/"):
@@ -150,6 +146,12 @@ def _interpreter(image: Image, script: Script) -> Iterator[Finding]:
             yield from _can_run(image, path, program, node)
             continue
         known = spelled_for(image, program)
+        if (
+            image.partial
+            and not known
+            and not (program.startswith("/command/") and (image.has_overlay_files or image.major < 3))
+        ):
+            return  # the image that this is copied onto may have it
         if program.startswith("/command/") and "command" not in image.tree:
             if image.overlay is not None:
                 yield image.found(
