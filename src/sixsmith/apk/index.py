@@ -360,6 +360,24 @@ class PackageIndex(Sequence[PackageRecord]):
         words = text[at + 3 :].partition(b"\n")[0].decode("utf-8", "surrogateescape").split()
         return [_END_OF_NAME.split(word, maxsplit=1)[0] for word in words if not word.startswith("!")]
 
+    def links(self, place: int) -> tuple[str, list[str], list[str]]:
+        """Name, names depended on and names provided of the record at `place`, without reading the rest of it."""
+        record = self._records.get(place)
+        if record is not None:
+            needed = [entry.name for entry in record.dependencies]
+            return record.name, needed, [name for name, _ in record.offered]
+        own = ""
+        needed, offered = [], []
+        for line in self._record_text(place).decode("utf-8", "surrogateescape").split("\n"):
+            letter = line[:2]
+            if letter == "P:":
+                own = line[2:]
+            elif letter == "D:":
+                needed = [_END_OF_NAME.split(word.lstrip("!"), maxsplit=1)[0] for word in line[2:].split()]
+            elif letter == "p:":
+                offered = [_END_OF_NAME.split(word, maxsplit=1)[0] for word in line[2:].split()]
+        return own, needed, offered
+
     def names(self) -> Iterator[str]:
         """Every package name, for hints."""
         return (name.decode("utf-8", "surrogateescape") for name in self._names().first)

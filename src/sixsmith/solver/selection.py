@@ -62,7 +62,7 @@ class Selection:
         self._changed: deque[Name] = deque()
         self._open: list[tuple[Name, int]] = []  # undecided names, latest last, with the ticket of their entry
         self._tickets = 0
-        self._discovered = 0
+        self._is_ordered = False
         self._default_repositories = universe.served(_DEFAULT_PIN)
 
     def run(self) -> None:
@@ -126,8 +126,6 @@ class Selection:
                 yield from self.universe.reach_names(texts)
         else:
             yield from self._all_waiting(name)
-        self._discovered += 1
-        name.discovered = self._discovered
 
     def _all_waiting(self, name: Name) -> Iterator[Name]:
         """Whatever has a name in `install_if` that one of the providers stands for, triggered or not."""
@@ -243,32 +241,29 @@ class Selection:
                 self._reconsider(name)
 
     def _next_name(self) -> Name | None:
-        """The name to decide now."""
-        best: Name | None = None
-        best_key: tuple[bool, int, int, bool] | None = None
-        by_depth = self.order is DecisionOrder.DEPTH
+        """The name to decide now: one that is forced and that nothing undecided depends on, else the first in order."""
         entries = self._open
-        stale = 0
-        for name, ticket in reversed(entries):
-            if name.ticket != ticket:
-                stale += 1
-                continue
-            ready = name.settled_above and name.requirers and not name.has_options
-            if by_depth:
-                if ready:
-                    best = name
-                    break
-                key = (not name.requested, name.rank, -name.depth, not name.requirers)
-            else:
-                if ready and name.auto:
-                    best = name
-                    break
-                key = (not name.auto, -name.discovered, 0, False)
-            if best_key is None or key < best_key:
-                best, best_key = name, key
-        if stale > 16 and stale * 2 > len(entries):
+        undecided = [name for name, ticket in reversed(entries) if name.ticket == ticket]
+        if len(entries) > 2 * len(undecided) + 16:
             self._open = [entry for entry in entries if entry[0].ticket == entry[1]]
-        return best
+        by_depth = self.order is DecisionOrder.DEPTH
+        for name in undecided:
+            if name.settled_above and name.requirers and not name.has_options and (by_depth or name.auto):
+                return name
+        if not undecided:
+            return None
+        if by_depth:
+            return min(undecided, key=_depth_order)
+        if not self._is_ordered and len(undecided) > 1 and any(name.options != 1 for name in undecided):
+            self._put_in_order()
+        return min(undecided, key=_discovery_order)
+
+    def _put_in_order(self) -> None:
+        """Number names as the whole of apk's walk does; while nothing has a choice, any order leads to the same."""
+        order = self.universe.discovery_order([name.text for name, _ in self.world])
+        for name in self.seen_names:
+            name.discovered = order.get(name.text, 0)
+        self._is_ordered = True
 
     # reconsider
 
@@ -300,6 +295,7 @@ class Selection:
             unpinned += not package.pin_ok
             options += 1
         name.has_options = options > 1 or unpinned > 0
+        name.options = options
         name.triggered = triggered
         name.auto = auto or triggered
         name.untriggerable = untriggerable
@@ -467,6 +463,14 @@ class Selection:
             self._recheck_package_triggers(package)
         else:
             self._recheck_triggers(name.awaited_by)
+
+
+def _depth_order(name: Name) -> tuple[bool, int, int, bool]:
+    return not name.requested, name.rank, -name.depth, not name.requirers
+
+
+def _discovery_order(name: Name) -> tuple[bool, int]:
+    return not name.auto, -name.discovered
 
 
 def _first_bit(mask: int) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.index import PackageIndex, PackageRecord
 from sixsmith.apk.version import VersionKey
+from sixsmith.solver.discovery import discovery_order
 
 __all__ = ["Name", "Package", "Provider", "SolverRepository", "Universe", "bucket_of"]
 
@@ -171,6 +172,7 @@ class Name:
         "merge_needs",
         "merge_offers",
         "needed_by",
+        "options",
         "providers",
         "queued",
         "rank",
@@ -207,6 +209,7 @@ class Name:
         self.triggered = False
         self.untriggerable = False
         self.has_options = False
+        self.options = 1
         self.settled_above = False
         self.depth = 0
         self.discovered = 0
@@ -426,16 +429,25 @@ class Universe:
         """Names as apk's table of names lists them."""
         if len(names) < 2:
             return names
-        buckets: dict[int, list[Name]] = {}
-        for name in names:
-            buckets.setdefault(bucket_of(name.text), []).append(name)
-        ordered: list[Name] = []
+        by_text = {name.text: name for name in names}
+        return [by_text[text] for text in self.texts_in_table_order(by_text)]
+
+    def texts_in_table_order(self, texts: Iterable[str]) -> list[str]:
+        """The same for the bare texts of names."""
+        buckets: dict[int, list[str]] = {}
+        for text in texts:
+            buckets.setdefault(bucket_of(text), []).append(text)
+        ordered: list[str] = []
         for bucket in sorted(buckets):
             together = buckets[bucket]
             if len(together) > 1:
-                together.sort(key=lambda name: self._first_mention(name.text), reverse=True)
+                together.sort(key=self._first_mention, reverse=True)
             ordered += together
         return ordered
+
+    def discovery_order(self, world: Iterable[str]) -> dict[str, int]:
+        """When apk would have finished with each name, for names that the request can reach."""
+        return discovery_order(world, [index for index, _ in self._sources], self.texts_in_table_order)
 
     def _first_mention(self, text: str) -> tuple[int, int]:
         if text in self._earlier:
