@@ -14,7 +14,7 @@ from sixsmith import catalog
 from sixsmith.layers.plan import STRATEGIES
 from sixsmith.matrix import FILE_NAME, load_family, starter_files
 from sixsmith.matrix.schema import SETTINGS, json_schema, render_json_schema
-from sixsmith.matrix.shapes import Record
+from sixsmith.matrix.shapes import Either, Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMA = ROOT / "src" / "sixsmith" / "matrix" / "sixsmith.schema.json"
@@ -115,6 +115,9 @@ def test_every_key_is_documented() -> None:
 
 
 def test_the_layer_strategies_are_those_of_the_layer_planner() -> None:
-    shape = SETTINGS["layers"].shape
+    either = SETTINGS["layers"].shape
+    assert isinstance(either, Either)
+    shape = either.table
     assert isinstance(shape, Record)
+    assert either.text is not None and either.text.json() == shape.fields["strategy"].json()
     assert tuple(shape.fields["strategy"].json()["enum"]) == tuple(STRATEGIES)

@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 from sixsmith.errors import Place, UsageError
 from sixsmith.matrix import words
 from sixsmith.matrix.axes import MatrixShape
-from sixsmith.matrix.shapes import Anything, Choice, Either, Flag, Items, Named, Record, Shape, Table, Text
+from sixsmith.matrix.problems import Problems
+from sixsmith.matrix.shapes import WRONG, Anything, Choice, Either, Flag, Items, Json, Named, Record, Shape, Table, Text
 from sixsmith.model.arch import ARCHES
-from sixsmith.model.spelled import Spelled
+from sixsmith.model.spelled import Spelled, SpelledTree
 from sixsmith.variant import Group, Healthcheck, User
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
 
 _MODES = ("emulate", "sandbox", "skip")
 _STRATEGIES = ("shared", "single", "per-package")
-_COMPRESSIONS = ("gzip", "zstd", "none")
+_COMPRESSIONS = ("gzip", "zstd")
 _WHOLE = Text("a whole number", words.number(), r"^[0-9]+$")
 _LINE = Text("text")
 _PATH = Text("an absolute path in the image", words.image_path, "^/")
@@ -48,6 +49,21 @@ BUILD: Inherit = "build"
 """How an image is made: a child is made as its parent is, unless it says otherwise."""
 EACH: Inherit = "each"
 """Said of every image on its own: the defaults apply, the parent's do not."""
+
+
+class _AsRecord:
+    """A scalar that stands for a mapping with one key."""
+
+    def __init__(self, key: str, shape: Shape) -> None:
+        self.key = key
+        self.shape = shape
+
+    def read(self, tree: SpelledTree, problems: Problems) -> Any:
+        value = self.shape.read(tree, problems)
+        return value if value is WRONG else {self.key: value}
+
+    def json(self) -> Json:
+        return self.shape.json()
 
 
 class Key(NamedTuple):
@@ -323,9 +339,16 @@ SETTINGS: dict[str, Key] = {
         "The optional tarballs of s6-overlay v3: links in /usr/bin, syslogd.",
     ),
     "layers": Key(
-        Record(
-            "layers",
-            {"strategy": Choice(_STRATEGIES), "budget": Text("a number of layers", words.number(1, 127), r"^[0-9]+$")},
+        Either(
+            "a strategy, or a mapping with strategy and budget",
+            text=_AsRecord("strategy", Choice(_STRATEGIES)),
+            table=Record(
+                "layers",
+                {
+                    "strategy": Choice(_STRATEGIES),
+                    "budget": Text("a number of layers", words.number(1, 127), r"^[0-9]+$"),
+                },
+            ),
         ),
         "merge",
         BUILD,
