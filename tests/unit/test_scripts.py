@@ -200,8 +200,18 @@ def test_what_is_not_understood_is_named_with_its_line(tree: Tree) -> None:
         "f() { f; }; f",
         "x=a; while :; do x=$x$x; done",
         "cat /proc/cpuinfo",
-        "echo $RANDOM",
-        "echo $$",
+        "echo $RANDOM > /tmp/x",
+        "mkdir /tmp/$$",
+        '[ "$(date +%s)" -gt 5 ]',
+        "x=$(date); case $x in *) :;; esac",
+        "date | cut -c1",
+        "for x in $(date); do touch /$x; done",
+        "cat > /tmp/x <<EOF\n$(date)\nEOF",
+        "echo x > /tmp/$(date)",
+        "x=$(date); echo ${x#?}",
+        "x=$(date); echo ${#x}",
+        "echo $(( $$ + 1 ))",
+        "echo x:$$ | chpasswd -e",
         "cd ~",
         "read -r x",
         "exec > /tmp/log",
@@ -224,6 +234,7 @@ def test_what_cannot_be_followed_is_refused_and_changes_nothing(tree: Tree, scri
     tree.make_directory("dev")
     tree.make_symlink("bin/date", "/bin/busybox")
     tree.make_symlink("bin/mktemp", "/bin/busybox")
+    tree.make_symlink("bin/chpasswd", "/bin/busybox")
     before = dict(tree.nodes)
     with pytest.raises((ScriptNotUnderstood, InstallRefused)) as caught:
         run(tree, script)
@@ -313,6 +324,19 @@ def test_changing_the_owner_clears_suid_unless_it_is_a_directory(tree: Tree) -> 
 def test_the_umask_counts(tree: Tree) -> None:
     run(tree, "umask 077; touch /f; mkdir /d; mkdir -p /e/f; echo > /g")
     assert [tree.nodes[path].mode for path in ("f", "d", "e", "e/f", "g")] == [0o600, 0o700, 0o700, 0o700, 0o600]
+
+
+def test_values_of_the_running_system_may_be_printed_only(tree: Tree) -> None:
+    tree.make_symlink("bin/hostname", "/bin/busybox")
+    assert (
+        run(tree, 'h=$(hostname -f); cat <<EOF\nGo to http://$h/\nEOF\necho "$$"') == "Go to http://(hostname)/\n($$)\n"
+    )
+
+
+def test_passwords_are_set_as_given(tree: Tree) -> None:
+    tree.make_symlink("bin/chpasswd", "/bin/busybox")
+    run(tree, "echo 'root:*' | chpasswd -e")
+    assert tree.read("etc/shadow") == b"root:*:19675:0:::::\n"
 
 
 def test_shells_are_added_and_removed(tree: Tree) -> None:

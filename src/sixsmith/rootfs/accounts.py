@@ -390,7 +390,8 @@ def remove_from_group(tree: Tree, user: str, group: str, *, backup: bool = True)
 
 
 def set_password(tree: Tree, name: str, change: str, *, backup: bool = True) -> None:
-    """What `passwd -u|-l|-d NAME` (`change` is `unlock`, `lock` or `delete`) does to `etc/shadow`.
+    """What `passwd -u|-l|-d NAME` (`change` is `unlock`, `lock` or `delete`) does to `etc/shadow`; `set:HASH` is what
+    `chpasswd -e` does.
 
     Raises InstallRefused for an unknown user, and where passwd finds nothing to change (locked already, not locked).
     """
@@ -403,7 +404,9 @@ def set_password(tree: Tree, name: str, change: str, *, backup: bool = True) -> 
         raise InstallRefused(f"no record of {name} in /{SHADOW}, using /{PASSWD}")
     fields = lines[found].split(":")
     old = fields[1] if len(fields) > 1 else ""
-    if change == "delete":
+    if change.startswith("set:"):
+        new = change[4:]
+    elif change == "delete":
         new = ""
     elif change == "lock":
         if old.startswith("!"):

@@ -8,6 +8,7 @@ tree, into anything that is not known here is refused with its line, and the tre
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import msgspec
@@ -15,12 +16,13 @@ import msgspec
 from sixsmith.errors import InstallRefused, Place, ScriptNotUnderstood
 from sixsmith.rootfs.scripts.files import Files, Refused
 from sixsmith.rootfs.scripts.programs import Programs
-from sixsmith.rootfs.scripts.shell import Input, Output, Shell, Streams, decode
+from sixsmith.rootfs.scripts.shell import UNKNOWN, Input, Output, Shell, Streams, decode
 from sixsmith.rootfs.scripts.syntax import NotUnderstood, parse_script
 from sixsmith.rootfs.tree import Tree
 
 __all__ = ["Emulator", "Message", "NamedPackage", "keep_place", "script_failed", "script_name"]
 
+_UNKNOWN_VALUE = re.compile(f"{UNKNOWN}([^{UNKNOWN}]*){UNKNOWN}")
 _SHELLS = frozenset(["sh", "ash", "dash", "bash", "hush"])
 _IDLE = frozenset([b"", b"exit 0", b":", b"true"])
 
@@ -69,7 +71,7 @@ class Emulator:
         tree.nodes.update(copy.nodes)
         keep_place(tree)
         if said or status:
-            self.messages.append(Message(package.name, kind, said, status))
+            self.messages.append(Message(package.name, kind, _UNKNOWN_VALUE.sub(r"(\1)", said), status))
 
     def trigger(self, tree: Tree, package: NamedPackage, script: bytes, directories: tuple[str, ...]) -> None:
         """Does to `tree` what a trigger would; `directories` are the watched ones that changed."""

@@ -123,6 +123,20 @@ def passwd(call: Call) -> int:
     return _refused(call, lambda: accounts.set_password(call.files.tree, options.operands[0], change))
 
 
+def chpasswd(call: Call) -> int:
+    options = parse_options(call, "e", {"encrypted": "e"})
+    if "e" not in options or options.operands:
+        raise call.unknown("a password that is to be hashed becomes another one at each run")
+    for line in call.streams.input.all().splitlines():
+        name, colon, value = line.partition(":")
+        if not colon:
+            return call.complain("missing new password")
+        status = _refused(call, lambda: accounts.set_password(call.files.tree, name, f"set:{value}"))  # noqa: B023  # at once
+        if status:
+            return status
+    return 0
+
+
 def _shells(call: Call, *, add: bool) -> int:
     names = call.arguments[1:]
     if any(name.startswith("-") for name in names):
@@ -186,6 +200,7 @@ def id_(call: Call) -> int:
 PROGRAMS: dict[str, Builtin] = {
     "add-shell": lambda call: _shells(call, add=True),
     "addgroup": addgroup,
+    "chpasswd": chpasswd,
     "adduser": adduser,
     "delgroup": delgroup,
     "deluser": deluser,

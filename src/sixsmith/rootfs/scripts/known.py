@@ -14,6 +14,6 @@ KNOWN: dict[str, Builtin] = {
     **systemprograms.PROGRAMS,
 }
 LIKE_BUSYBOX = frozenset(
-    ["addgroup", "adduser", "delgroup", "deluser", "passwd", "add-shell", "remove-shell", "run-parts"]
+    ["addgroup", "adduser", "delgroup", "deluser", "passwd", "chpasswd", "add-shell", "remove-shell", "run-parts"]
 )
 """Programs that other packages also have, with other options and other results."""

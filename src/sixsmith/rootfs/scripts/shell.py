@@ -40,7 +40,7 @@ from sixsmith.rootfs.scripts.syntax import (
 if TYPE_CHECKING:
     from sixsmith.rootfs.scripts.programs import Programs
 
-__all__ = ["PATH", "Call", "Exit", "Output", "Return", "Shell", "decode", "encode"]
+__all__ = ["PATH", "Call", "Exit", "Output", "Return", "Shell", "decode", "encode", "unknown_value"]
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """What apk gives its scripts."""
@@ -56,6 +56,23 @@ def decode(data: bytes) -> str:
 
 def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+UNKNOWN = "\ue0f0"
+"""Stands before and after the name of a value that only the running system knows (its host name, the date). Such a value
+may be printed; a script that goes by it, or keeps it, is not understood."""
+
+
+def unknown_value(name: str) -> str:
+    """A value to hand on; the name is one word, so that splitting does not part it from its marks."""
+    return f"{UNKNOWN}{name}{UNKNOWN}"
+
+
+def check_known(text: str) -> None:
+    """Raises NotUnderstood where a text has a value in it that only the running system knows."""
+    if UNKNOWN in text:
+        name = text.split(UNKNOWN)[1]
+        raise NotUnderstood(f"it depends on {name}, which is another one at each run")
 
 
 class Exit(Exception):
@@ -107,16 +124,19 @@ class Input:
         """The next line with its end, or None at the end."""
         if not self.rest:
             return None
+        check_known(self.rest)
         end = self.rest.find("\n")
         end = len(self.rest) if end < 0 else end + 1
         line, self.rest = self.rest[:end], self.rest[end:]
         return line
 
-    def all(self) -> str:
-        """Everything that is left."""
+    def all(self, *, known: bool = True) -> str:
+        """Everything that is left; with `known`, no values in it that are not."""
         if self.rest is None:
             raise NotUnderstood("it reads from whoever runs apk")
         text, self.rest = self.rest, ""
+        if known:
+            check_known(text)
         return text
 
 
@@ -399,6 +419,7 @@ class Shell:
 
     def _case(self, command: Case, streams: Streams) -> int:
         word = self.expand_text(command.word)
+        check_known(word)
         for item in command.items:
             for pattern in item.patterns:
                 if glob_regex(self.pieces(pattern)).fullmatch(word):
@@ -456,6 +477,9 @@ class Shell:
 
     def call(self, words: list[str], streams: Streams) -> int:
         """Runs a function, a builtin or a program by name."""
+        if words[0] not in _PRINTING and words[0] not in self.functions:
+            for word in words:
+                check_known(word)
         function = self.functions.get(words[0])
         if function is not None and words[0] not in _SPECIAL:
             return self._call_function(function, words[1:], streams)
@@ -506,6 +530,7 @@ class Shell:
             return action(inner)
         finally:
             for output in opened:
+                check_known(output.text())
                 self.files.write(output.path, encode(output.text()), append=True)
 
     def _open(self, redirect: Redirect, streams: Streams, opened: list[Output]) -> Streams:
@@ -515,6 +540,7 @@ class Shell:
         if redirect.operator == "<<":
             return self._connect(streams, 0, Input(self.expand_text(tuple(redirect.document))), redirect)
         name = self.expand_text(redirect.word)
+        check_known(name)
         if redirect.operator in ("<&", ">&"):
             return self._duplicate(streams, descriptor, name, redirect)
         if redirect.operator == "<":
@@ -580,10 +606,10 @@ class Shell:
         if name in ("@", "*"):
             separator = self.variables.get("IFS", " \t\n")[:1] if name == "*" else " "
             return separator.join(self.arguments) if self.arguments else None
-        if name in ("$", "!", "-"):
-            raise NotUnderstood(f"${name} is another one at each run")
-        if name in _MACHINE_VARIABLES and name not in self.variables:
-            raise NotUnderstood(f"${name} is another one on each machine")
+        if name in ("!", "-"):
+            raise NotUnderstood(f"${name} is not understood")
+        if name == "$" or (name in _MACHINE_VARIABLES and name not in self.variables):
+            return unknown_value(f"${name}")
         return self.variables.get(name)
 
     # --- expansion ----------------------------------------------------------------------------------------------
@@ -623,7 +649,9 @@ class Shell:
         if isinstance(part, Substitution):
             return self._substitute(part)
         if isinstance(part, Arithmetic):
-            return str(calculate(self.expand_text(part.expression), self))
+            expression = self.expand_text(part.expression)
+            check_known(expression)
+            return str(calculate(expression, self))
         return part.text
 
     def _split(self, word: Word) -> list[list[tuple[str, bool]]]:
@@ -745,6 +773,8 @@ class Shell:
             if value is None and self.nounset and part.name not in ("@", "*"):
                 raise Exit(2)
             return value
+        if operator != "" and operator[-1] not in "-+=?":
+            check_known(value or "")
         if operator == "length":
             return str(len(encode(value or "")))
         if operator[0] in "#%":
@@ -780,6 +810,8 @@ class Shell:
         return value[: starts[0]] if starts else value
 
 
+_PRINTING = frozenset(["echo", "printf", "local", "export", "return", ":", "set"])
+"""Commands that hand a value on without going by it."""
 _SPECIAL = frozenset(
     [
         ".",

@@ -8,7 +8,7 @@ from sixsmith.rootfs.scripts import busybox
 from sixsmith.rootfs.scripts.certificates import c_rehash, run_parts, update_ca_certificates
 from sixsmith.rootfs.scripts.files import Refused
 from sixsmith.rootfs.scripts.options import parse_options
-from sixsmith.rootfs.scripts.shell import Builtin, Call
+from sixsmith.rootfs.scripts.shell import Builtin, Call, unknown_value
 
 __all__ = ["PROGRAMS"]
 
@@ -169,9 +169,16 @@ def apk(call: Call) -> int:
 # --- what has no effect on a root that does not run -----------------------------------------------------------------
 
 
-def nothing(call: Call) -> int:
-    """Speaks to a running system, of which there is none."""
-    return 0
+def _printing(name: str) -> Builtin:
+    """A program that prints a value of the running system."""
+
+    def prints(call: Call) -> int:
+        if any(not argument.startswith(("-", "+")) for argument in call.arguments[1:]):
+            raise call.unknown()
+        call.out(unknown_value(name) + "\n")
+        return 0
+
+    return prints
 
 
 def fails(call: Call) -> int:
@@ -185,15 +192,20 @@ PROGRAMS: dict[str, Builtin] = {
     "busybox": busybox_,
     "busybox-extras": busybox_,
     "c_rehash": c_rehash,
+    "date": _printing("date"),
     "dbus-send": fails,
     "env": env,
-    "ldconfig": nothing,
+    "hostname": _printing("hostname"),
+    "modprobe": fails,
     "openrc": rc,
     "pgrep": fails,
     "pidof": fails,
     "rc": rc,
+    "rc-service": fails,
     "rc-update": rc_update,
     "run-parts": run_parts,
+    "service": fails,
+    "uname": _printing("uname"),
     "update-ca-certificates": update_ca_certificates,
     "which": which,
 }

@@ -14,15 +14,16 @@ from sixsmith.rootfs.scripts.shell import Builtin, Call, decode, encode
 __all__ = ["PROGRAMS"]
 
 
-def _read(call: Call, paths: list[str]) -> tuple[list[tuple[str, str]], int]:
+def _read(call: Call, paths: list[str], *, known: bool = True) -> tuple[list[tuple[str, str]], int]:
     """Name and text of each file (standard input without any), and 1 when one could not be read."""
     if not paths:
-        return [("-", call.streams.input.all())], 0
+        return [("-", call.streams.input.all(known=known))], 0
     status = 0
     texts = []
     for path in paths:
         try:
-            texts.append((path, call.streams.input.all() if path == "-" else decode(call.files.read(path))))
+            text = call.streams.input.all(known=known) if path == "-" else decode(call.files.read(path))
+            texts.append((path, text))
         except Refused as error:
             status = call.complain(f"{path}: {error}")
     return texts, status
@@ -41,7 +42,7 @@ def _put(call: Call, lines: list[str]) -> None:
 
 def cat(call: Call) -> int:
     options = parse_options(call, "u")
-    texts, status = _read(call, options.operands)
+    texts, status = _read(call, options.operands, known=False)
     for _, text in texts:
         call.out(text)
     return status
@@ -345,10 +346,11 @@ def tr(call: Call) -> int:
 def wc(call: Call) -> int:
     options = parse_options(call, "lwcm")
     texts, status = _read(call, options.operands)
-    if len(options.values) != 1 or len(texts) != 1 or "m" in options:
+    if len(options.values) != 1 or len(texts) != 1:
         raise call.unknown()
     path, text = texts[0]
-    count = {"l": text.count("\n"), "w": len(text.split()), "c": len(encode(text))}[next(iter(options.values))]
+    counts = {"l": text.count("\n"), "w": len(text.split()), "c": len(encode(text)), "m": len(text)}
+    count = counts[next(iter(options.values))]
     call.out(f"{count} {path}\n" if options.operands else f"{count}\n")
     return status
 
@@ -437,6 +439,31 @@ def cmp(call: Call) -> int:
     return 1
 
 
+def expr(call: Call) -> int:
+    words = call.arguments[1:]
+    match = re.fullmatch(r"(-?\d{1,15}) ([-+*/%]|[<>!]=|[<>=]) (-?\d{1,15})", " ".join(words))
+    if match is None or len(words) != 3:
+        raise call.unknown()
+    left, operator, right = int(match.group(1)), match.group(2), int(match.group(3))
+    if operator in ("/", "%") and (right <= 0 or left < 0):
+        raise call.unknown()
+    value = {
+        "+": left + right,
+        "-": left - right,
+        "*": left * right,
+        "/": left // (right or 1),
+        "%": left % (right or 1),
+        "<": int(left < right),
+        ">": int(left > right),
+        "=": int(left == right),
+        "<=": int(left <= right),
+        ">=": int(left >= right),
+        "!=": int(left != right),
+    }[operator]
+    call.out(f"{value}\n")
+    return int(value == 0)
+
+
 PROGRAMS: dict[str, Builtin] = {
     "awk": awk,
     "cat": cat,
@@ -444,6 +471,7 @@ PROGRAMS: dict[str, Builtin] = {
     "cut": cut,
     "diff": lambda call: cmp(call) if "-q" in call.arguments else _no_diff(call),
     "egrep": grep,
+    "expr": expr,
     "fgrep": grep,
     "grep": grep,
     "head": head,
