@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from typing import Literal
+from zlib import adler32
 
 import msgspec
 
@@ -50,6 +51,13 @@ _TYPES: dict[str, bytes] = {
     "fifo": b"6",
 }
 
+
+_CHECKSUM_KEY = "APK-TOOLS.checksum.SHA1"
+_CHECKSUM_RECORD = b"68 APK-TOOLS.checksum.SHA1="
+"""How abuild begins the last pax record of a file: 68 bytes with the 40 digits and the line end."""
+
+_READ = frozenset(["path", "linkpath", "size", "uid", "gid", "mtime", "uname", "gname", _CHECKSUM_KEY])
+_XATTR = "SCHILY.xattr."
 
 _MAX_ID = 8**7
 _MAX_NUMBER = 8**11
@@ -106,40 +114,25 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
     view = memoryview(data)
     end = len(view)
     position = start = count = 0
+    fields = _Fields(what)
+    number, text = fields.number, fields.text
     pax: dict[str, bytes] = {}
     long_name = long_link = None
     while position + BLOCK <= end:
         block = bytes(view[position : position + BLOCK])
-        (
-            name,
-            mode,
-            uid,
-            gid,
-            size_field,
-            mtime,
-            total,
-            type_flag,
-            link,
-            magic,
-            _,
-            uname,
-            gname,
-            major,
-            minor,
-            prefix,
-        ) = _HEADER.unpack(block)
-        if not name[0] and not block.strip(b"\0"):
+        if not block[0] and not block.strip(b"\0"):
             position += BLOCK
             continue  # zero blocks end an archive; concatenated ones (several gzip members) go on after them
-        _check_header_sum(block, total, what, position)
-        size = _number(size_field, what, "size")
+        _check_header_sum(block, what, position)
+        size = number(block[124:136], "size")
         body = position + BLOCK
+        type_flag = block[156:157]
         if type_flag in b"xgLK":
             if size > _MAX_PAX or body + size > end:
                 raise FormatError(f"{what}: extended header at {position} is truncated or absurdly large")
             content = bytes(view[body : body + size])
             if type_flag == b"x":
-                pax = _parse_pax(content, what)
+                pax = fields.pax(content)
             elif type_flag == b"L":
                 long_name = content.rstrip(b"\0")
             elif type_flag == b"K":
@@ -149,51 +142,68 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
         kind = _KINDS.get(type_flag)
         if kind is None:
             raise FormatError(f"{what}: member of unknown type {type_flag!r} at {position}")
-        name_bytes = name.rstrip(b"\0") if b"\0" not in name.rstrip(b"\0") else name.split(b"\0", 1)[0]
-        if magic[:5] == b"ustar" and magic[5:6] == b"\0" and prefix[0]:
-            name_bytes = prefix.split(b"\0", 1)[0] + b"/" + name_bytes
-        name_bytes = pax.get("path", long_name if long_name is not None else name_bytes)
-        raw_link = pax.get("linkpath", long_link if long_link is not None else link.split(b"\0", 1)[0])
-        if "size" in pax:
-            size = _decimal(pax["size"], what, "size")
-        if kind != "file":
-            size = 0 if kind != "hardlink" or not size else size
+        name_bytes = block[:100].partition(b"\0")[0]
+        if block[345] and block[257:263] == b"ustar\0":
+            name_bytes = block[345:500].partition(b"\0")[0] + b"/" + name_bytes
+        if pax:
+            if "path" in pax:
+                name_bytes = pax["path"]
+            elif long_name is not None:
+                name_bytes = long_name
+            if "size" in pax:
+                size = _decimal(pax["size"], what, "size")
+        elif long_name is not None:
+            name_bytes = long_name
+        if kind != "file" and kind != "hardlink":
+            size = 0
         if body + size > end:
             raise FormatError(f"{what}: truncated in '{_text(name_bytes)}'")
         path = _raw_path(name_bytes, what) if raw else _path(name_bytes, what, strip)
         target = ""
-        if kind == "symlink":
-            target = _text(raw_link)
-        elif kind == "hardlink":
-            target = _raw_path(raw_link, what) if raw else _path(raw_link, what, strip)
+        if kind == "symlink" or kind == "hardlink":
+            raw_link = pax.get("linkpath", long_link if long_link is not None else block[157:257].partition(b"\0")[0])
+            if kind == "symlink":
+                target = _text(raw_link)
+            else:
+                target = _raw_path(raw_link, what) if raw else _path(raw_link, what, strip)
         count += 1
         if count > MAX_ENTRIES:
             raise FormatError(f"{what}: more than {MAX_ENTRIES} members")
         if kind == "file" and name_bytes.endswith(b"/"):
             kind = "directory"  # pre-POSIX archives mark directories by the slash alone
+        uid, gid = number(block[108:116], "uid"), number(block[116:124], "gid")
+        mtime = number(block[136:148], "mtime")
+        uname, gname = text(block[265:297]), text(block[297:329])
         xattrs: tuple[tuple[str, bytes], ...] = ()
         checksum = None
         if pax:
-            xattrs = tuple(sorted((key[13:], value) for key, value in pax.items() if key.startswith("SCHILY.xattr.")))
             checksum = _checksum(pax, what)
+            if len(pax) > 1 or checksum is None:
+                xattrs = _xattrs(pax)
+                uid = _decimal(pax["uid"], what, "uid") if "uid" in pax else uid
+                gid = _decimal(pax["gid"], what, "gid") if "gid" in pax else gid
+                mtime = _seconds(pax["mtime"], what) if "mtime" in pax else mtime
+                uname = _text(pax["uname"]) if "uname" in pax else uname
+                gname = _text(pax["gname"]) if "gname" in pax else gname
+        device = (0, 0)
+        if kind == "char" or kind == "block":
+            device = (number(block[329:337], "device"), number(block[337:345], "device"))
         yield TarEntry(
-            path=path,
-            kind=kind,
-            mode=_number(mode, what, "mode") & 0o7777,
-            uid=_decimal(pax["uid"], what, "uid") if "uid" in pax else _number(uid, what, "uid"),
-            gid=_decimal(pax["gid"], what, "gid") if "gid" in pax else _number(gid, what, "gid"),
-            mtime=_seconds(pax["mtime"], what) if "mtime" in pax else _number(mtime, what, "mtime"),
-            size=size if kind == "file" else 0,
-            target=target,
-            uname=_text(pax["uname"] if "uname" in pax else uname.split(b"\0", 1)[0]),
-            gname=_text(pax["gname"] if "gname" in pax else gname.split(b"\0", 1)[0]),
-            xattrs=xattrs,
-            checksum=checksum,
-            device=(_number(major, what, "device"), _number(minor, what, "device"))
-            if kind in ("char", "block")
-            else (0, 0),
-            start=start,
-            offset=body,
+            path,
+            kind,
+            number(block[100:108], "mode") & 0o7777,
+            uid,
+            gid,
+            mtime,
+            size if kind == "file" else 0,
+            target,
+            uname,
+            gname,
+            xattrs,
+            checksum,
+            device,
+            start,
+            body,
         )
         position = body + size + (-size % BLOCK)
         start = position
@@ -202,6 +212,45 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
         raise FormatError(f"{what}: truncated tar header at {position}")
     if pax or long_name or long_link:
         raise FormatError(f"{what}: ends after an extended header")
+
+
+class _Fields:
+    """Header fields of one archive, parsed once each: modes, owners and times are nearly always those of a neighbour."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._numbers: dict[bytes, int] = {}
+        self._texts: dict[bytes, str] = {}
+        self._pax: dict[bytes, dict[str, bytes]] = {}
+
+    def number(self, field: bytes, name: str) -> int:
+        value = self._numbers.get(field)
+        if value is None:
+            value = self._numbers[field] = _number(field, self._what, name)
+        return value
+
+    def text(self, field: bytes) -> str:
+        value = self._texts.get(field)
+        if value is None:
+            value = self._texts[field] = _text(field.partition(b"\0")[0])
+        return value
+
+    def pax(self, content: bytes) -> dict[str, bytes]:
+        """As `_parse_pax`. abuild's records end with a checksum, and what stands before it repeats from file to file."""
+        front, mark, checksum = content.partition(_CHECKSUM_RECORD)
+        if len(checksum) != 41 or checksum[40] != 10 or not mark:
+            return _parse_pax(content, self._what)
+        records = self._pax.get(front)
+        if records is None:
+            try:
+                records = _parse_pax(front, self._what)
+            except FormatError:  # the mark stands inside another record
+                return _parse_pax(content, self._what)
+            if front.endswith(b"\0"):
+                return _parse_pax(content, self._what)  # padding: what follows it is not read
+            records = {key: value for key, value in records.items() if key in _READ or key.startswith(_XATTR)}
+            self._pax[front] = records
+        return {**records, _CHECKSUM_KEY: checksum[:40]}
 
 
 def tar_header(entry: TarEntry) -> bytes:
@@ -324,13 +373,16 @@ def _parse_pax(content: bytes, what: str) -> dict[str, bytes]:
     return records
 
 
-def _check_header_sum(block: bytes, field: bytes, what: str, position: int) -> None:
-    digits = field.split(b"\0", 1)[0].strip()
+def _check_header_sum(block: bytes, what: str, position: int) -> None:
+    field = block[148:156]
+    digits = field.partition(b"\0")[0].strip()
     try:
         expected = int(digits, 8)
     except ValueError:
         raise FormatError(f"{what}: damaged tar header at {position}") from None
-    if sum(block) - sum(block[148:156]) + 256 != expected:
+    # adler32's low half is the sum of the bytes plus one, modulo 65521: exact for 512 bytes of ASCII
+    total = (adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
+    if total - sum(field) + 256 != expected:
         raise FormatError(f"{what}: damaged tar header at {position} (checksum)")
 
 
@@ -363,8 +415,12 @@ def _seconds(value: bytes, what: str) -> int:
     return max(0, int(whole))
 
 
+def _xattrs(pax: dict[str, bytes]) -> tuple[tuple[str, bytes], ...]:
+    return tuple(sorted([(key[13:], value) for key, value in pax.items() if key.startswith(_XATTR)]))
+
+
 def _checksum(pax: dict[str, bytes], what: str) -> bytes | None:
-    text = pax.get("APK-TOOLS.checksum.SHA1")
+    text = pax.get(_CHECKSUM_KEY)
     if text is None:
         return None
     try:
