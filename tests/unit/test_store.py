@@ -332,8 +332,12 @@ class FullDisk:
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *a, **k: FullDisk(opened(self, *a, **k)))
+    monkeypatch.setattr(os, "write", refuse)
     with pytest.raises(StoreError, match="the disk is full") as caught:
         store.put(b"hello")
     assert "--store" in (caught.value.hint or "")

@@ -18,6 +18,8 @@ What holds after `kill -9` or a power cut, and why:
 - `index.json` is replaced under a lock of its own, so two builds at once keep each other's roots.
 """
 
+# ruff: noqa: PTH -- hot paths work on texts: making a Path costs as much as the system call that it is for
+
 from __future__ import annotations
 
 import errno
@@ -27,6 +29,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +43,7 @@ from sixsmith.model.digest import Digest, digest_of, hex_of, parse_digest
 __all__ = ["BlobMissing", "BlobWriter", "Damage", "Store"]
 
 Bytes = bytes | bytearray | memoryview
+Stamp = tuple[int, int]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -84,6 +88,8 @@ class Store:
         self._records = root / "records"
         self._tmp = root / "tmp"
         self._index = root / "index.json"
+        self._blob_front = f"{self._blobs}{os.sep}"
+        self._tmp_front = f"{self._tmp}{os.sep}{os.getpid()}-"
         self._lock = -1
         with self._disk("open"):
             self._lock = self._open_layout()
@@ -110,21 +116,34 @@ class Store:
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
-        return self._blobs / hex_of(parse_digest(digest))
+        return Path(self._at(digest))
+
+    def _at(self, digest: Digest) -> str:
+        return self._blob_front + hex_of(parse_digest(digest))
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there. Its bytes are not read: `read` and `verify` do that."""
-        return self.path(digest).is_file()
+        try:
+            return stat.S_ISREG(os.stat(self._at(digest)).st_mode)
+        except OSError:
+            return False
 
     def size(self, digest: Digest) -> int:
         """The blob's size in bytes. Raises BlobMissing."""
         with self._blob(digest):
-            return self.path(digest).stat().st_size
+            return os.stat(self._at(digest)).st_size
+
+    def stamp(self, digest: Digest) -> Stamp | None:
+        """Size in bytes and time of last change of the blob's file, None when it is not there.
+
+        The file was verified when it got its name, and is never written again: a stamp that changed is a damaged blob.
+        """
+        return _stamp_of(self.path(digest))
 
     def open(self, digest: Digest) -> BinaryIO:
         """The blob as a file, at its start, not verified. Raises BlobMissing."""
         with self._blob(digest):
-            return self.path(digest).open("rb")
+            return open(self._at(digest), "rb")
 
     def read(self, digest: Digest) -> bytes:
         """The blob's bytes, verified. A damaged blob is removed, so that the next build makes it again.
@@ -132,7 +151,7 @@ class Store:
         Raises BlobMissing when it is not there and DigestMismatch when it was damaged.
         """
         with self._blob(digest):
-            blob = self.path(digest).read_bytes()
+            blob = _read_file(self._at(digest))
         found = digest_of(blob)
         if found != digest:
             self.discard(digest)
@@ -156,12 +175,10 @@ class Store:
     def put(self, blob: Bytes, *, verified: Digest | None = None) -> Digest:
         """Keep these bytes. `verified` is their digest where the caller has just computed it: they are not hashed twice."""
         digest = verified or digest_of(blob)
-        path = self.path(digest)
+        path = self._at(digest)
         with self._disk("write"):
             if not _same_size(path, len(blob)):
-                with self._temporary(whole=True) as (file, temporary):
-                    _write_all(file, blob)
-                    self._settle(file, temporary, path)
+                self._write(path, blob, durable=True, mode=0o444)
         return digest
 
     def discard(self, digest: Digest) -> None:
@@ -175,9 +192,10 @@ class Store:
         Raises BlobMissing, and StoreError when `target` cannot be written.
         """
         source = self.path(digest)
-        if not source.is_file():
+        stamp = self.stamp(digest)
+        if stamp is None:
             raise self._missing(digest)
-        if _same_size(target, source.stat().st_size):
+        if _stamp_of(target) == stamp:
             return
         with _errors_of(target.parent, "write to"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -189,6 +207,7 @@ class Store:
                     from shutil import copyfile  # costs start-up time, and links are the rule
 
                     copyfile(source, temporary)
+                    os.utime(temporary, ns=(stamp[1], stamp[1]))
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -197,9 +216,8 @@ class Store:
 
     def record(self, kind: str, key: str) -> bytes | None:
         """The payload kept under this kind and key, or None; a damaged record is None too."""
-        path = self._record_path(kind, key)
         try:
-            raw = path.read_bytes()
+            raw = _read_file(self._record_path(kind, key))
         except OSError:
             return None
         found = _open_record(kind, raw)
@@ -208,14 +226,8 @@ class Store:
     def keep(self, kind: str, key: str, payload: bytes) -> None:
         """Keep a small fact. An older one with the same kind and key is replaced. Raises StoreError."""
         path = self._record_path(kind, key)
-        with self._disk("write"), self._temporary(whole=True) as (file, temporary):
-            _write_all(file, _seal_record(kind, key, payload))
-            file.close()
-            try:
-                temporary.replace(path)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(path)
+        with self._disk("write"):
+            self._write(path, _seal_record(kind, key, payload), durable=False, mode=0o666)
 
     # ---- roots
 
@@ -341,10 +353,10 @@ class Store:
             path.unlink(missing_ok=True)
 
     @contextmanager
-    def _temporary(self, *, whole: bool = False) -> Iterator[tuple[IO[bytes], Path]]:
-        """A new file in `tmp/`, gone at the end unless it was renamed. `whole`: for content written in one go."""
-        path = self._tmp / f"{os.getpid()}-{os.urandom(8).hex()}"
-        file: IO[bytes] = path.open("xb", buffering=0 if whole else _BUFFER)
+    def _temporary(self) -> Iterator[tuple[IO[bytes], Path]]:
+        """A new file in `tmp/`, gone at the end unless it was renamed."""
+        path = Path(f"{self._tmp_front}{os.urandom(8).hex()}")
+        file: IO[bytes] = path.open("xb", buffering=_BUFFER)
         try:
             yield file, path
         finally:
@@ -368,11 +380,32 @@ class Store:
 
     def _replace(self, path: Path, content: bytes) -> None:
         """Write a file whole and durably, in place of the one that may be there."""
-        with self._temporary(whole=True) as (file, temporary):
-            _write_all(file, content)
-            os.fsync(file.fileno())
-            file.close()
-            temporary.replace(path)
+        self._write(str(path), content, durable=True, mode=0o666)
+
+    def _write(self, path: str, content: Bytes, *, durable: bool, mode: int) -> None:
+        """Write a file whole under another name, then give it its own; its folder is made when it is not there."""
+        temporary = f"{self._tmp_front}{os.urandom(8).hex()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            try:
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]  # a nearly full disk takes less at a time
+                if mode == 0o444:
+                    os.fchmod(descriptor, mode)  # for everybody, whatever the umask
+                if durable:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            try:
+                os.rename(temporary, path)
+            except FileNotFoundError:
+                os.makedirs(path.rpartition(os.sep)[0], exist_ok=True)
+                os.rename(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
 
     # ---- inside: blobs and records
 
@@ -392,13 +425,12 @@ class Store:
         with _errors_of(self.root, verb):
             yield
 
-    def _record_path(self, kind: str, key: str) -> Path:
+    def _record_path(self, kind: str, key: str) -> str:
         if not _PLAIN_NAME.match(kind):
             raise ValueError(f"not a kind of record: {kind!r}")
         # the key stands in the record too: a file name that two keys share is a miss, never a mistake
-        return (
-            self._records / kind / (key if _PLAIN_NAME.match(key) else "=" + hashlib.sha256(key.encode()).hexdigest())
-        )
+        name = key if _PLAIN_NAME.match(key) else "=" + hashlib.sha256(key.encode()).hexdigest()
+        return f"{self._records}{os.sep}{kind}{os.sep}{name}"
 
     def _walk_blobs(self) -> Iterator[Path]:
         return (path for path in sorted(self._blobs.iterdir()) if _HEX.match(path.name))
@@ -578,18 +610,24 @@ def _store_error(error: OSError, place: Path, verb: str) -> StoreError:
     return StoreError(f"cannot {verb} {place}: {reason}", hint=f"{room}name another place with --store")
 
 
-def _write_all(file: IO[bytes], content: Bytes) -> None:
-    """All of it into an unbuffered file, which may take less at a time (a nearly full disk does)."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
+def _read_file(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
-def _same_size(path: Path, size: int) -> bool:
+def _same_size(path: Path | str, size: int) -> bool:
     try:
-        return path.stat().st_size == size
+        return os.stat(path).st_size == size
     except FileNotFoundError:
         return False
+
+
+def _stamp_of(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _remove(path: Path) -> int:
