@@ -1,0 +1,294 @@
+"""Our own process inside a container: it looks, runs commands and kills, so that an image needs no tools for that.
+
+It is a fork of the keeper that joined the container's namespaces, with the modules that it needs already loaded: nothing of
+ours has to exist in the image. It is a process of the container: what stops the container stops it too.
+"""
+
+# Names here are of another root, and `os` says exactly which system call is made:
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import signal
+import socket
+import stat
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from sixsmith.boot import syscalls
+from sixsmith.boot.channel import Channel
+
+__all__ = ["attach"]
+
+_NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
+_OUTPUT = 60_000
+_BODY = 20_000
+
+
+def attach(pid: int, end: int, foreign: set[int]) -> None:
+    """Starts an agent in the container whose first process is `pid`; it speaks through the socket `end`."""
+    own = {kind: os.stat(f"/proc/self/ns/{kind}").st_ino for kind in _NAMESPACES}
+    others = {kind: os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _NAMESPACES}
+    try:
+        middle = os.fork()
+        if middle == 0:
+            _join(own, others, end, foreign)
+        _, status = os.waitpid(middle, 0)
+    finally:
+        for descriptor in others.values():
+            os.close(descriptor)
+    if status:
+        raise OSError(0, "the container's namespaces cannot be joined")
+
+
+def _join(own: dict[str, int], others: dict[str, int], end: int, foreign: set[int]) -> NoReturn:
+    try:
+        for kind, descriptor in others.items():
+            if os.fstat(descriptor).st_ino != own[kind]:
+                syscalls.set_namespace(descriptor)
+        if os.fork() == 0:
+            _serve(end, foreign)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _serve(end: int, foreign: set[int]) -> NoReturn:
+    try:
+        kept = os.dup(end)
+        os.dup2(kept, 3)
+        os.closerange(4, 4096)
+        os.set_inheritable(3, False)
+        os.chdir("/")
+        channel = Channel(socket.socket(fileno=3))
+        while (received := channel.receive()) is not None:
+            channel.send(_answer(received[0]))
+    finally:
+        os._exit(0)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = _ACTIONS[request["do"]](request)
+    except OSError as error:
+        return {"trouble": f"{error.strerror or error}"}
+    except Exception as error:  # the other side waits for an answer, whatever it is
+        return {"trouble": f"{type(error).__name__}: {error}"}
+    return answer
+
+
+# --- looking
+
+
+def _processes(request: dict[str, Any]) -> dict[str, Any]:
+    """All processes but this one: [pid, parent, state, name, command line, user, resident bytes, proportional bytes]."""
+    mine = os.getpid()
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == mine:
+            continue
+        with suppress(OSError, ValueError, IndexError):
+            found.append(_process(name, bool(request.get("memory"))))
+    return {"processes": found}
+
+
+def _process(name: str, memory: bool) -> list[Any]:
+    with open(f"/proc/{name}/stat", "rb") as file:
+        line = file.read().decode("utf-8", "replace")
+    start, close = line.index("("), line.rindex(")")
+    fields = line[close + 2 :].split()
+    with open(f"/proc/{name}/cmdline", "rb") as file:
+        words = file.read(2000).rstrip(b"\0").decode("utf-8", "replace").split("\0")
+    resident = proportional = 0
+    if memory:
+        resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        with suppress(OSError), open(f"/proc/{name}/smaps_rollup", "rb") as file:
+            for rest in file:
+                if rest.startswith(b"Pss:"):
+                    proportional = int(rest.split()[1]) * 1024
+    uid = os.stat(f"/proc/{name}").st_uid
+    return [int(name), int(fields[1]), fields[0], line[start + 1 : close], words, uid, resident, proportional]
+
+
+def _read(request: dict[str, Any]) -> dict[str, Any]:
+    """The beginnings of files, as latin-1 text so that bytes survive; None for what cannot be read."""
+    found: dict[str, str | None] = {}
+    for path in request["paths"]:
+        found[path] = None
+        with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            found[path] = file.read(request.get("limit", 4096)).decode("latin-1")
+    return {"found": found}
+
+
+def _list(request: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for path in request["paths"]:
+        found[path] = sorted(os.listdir(path)) if os.path.isdir(path) else None
+    return {"found": found}
+
+
+def _stat(request: dict[str, Any]) -> dict[str, Any]:
+    """What a path is: kind, mode, owner, size; nothing when it is not there."""
+    try:
+        status = os.stat(request["path"], follow_symlinks=not request.get("link", False))
+    except FileNotFoundError:
+        return {"found": None}
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFREG: "file", stat.S_IFIFO: "fifo"}
+    return {
+        "found": {
+            "type": kinds.get(stat.S_IFMT(status.st_mode), "other"),
+            "mode": stat.S_IMODE(status.st_mode),
+            "uid": status.st_uid,
+            "gid": status.st_gid,
+            "size": status.st_size,
+        }
+    }
+
+
+# --- acting
+
+
+def _kill(request: dict[str, Any]) -> dict[str, Any]:
+    os.kill(request["pid"], request["signal"])
+    return {}
+
+
+def _orphans(request: dict[str, Any]) -> dict[str, Any]:
+    """Leaves processes behind whose parent has ended: the container's first process has to take them."""
+    middle = os.fork()
+    if middle == 0:
+        try:
+            for _ in range(request["count"]):
+                if os.fork() == 0:
+                    time.sleep(0.02)
+                    os._exit(0)
+        finally:
+            os._exit(0)
+    os.waitpid(middle, 0)
+    return {}
+
+
+def _say(request: dict[str, Any]) -> dict[str, Any]:
+    """Writes into what a process has as its standard input."""
+    descriptor = os.open(f"/proc/{request['pid']}/fd/0", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        os.write(descriptor, request["text"].encode())
+    finally:
+        os.close(descriptor)
+    return {}
+
+
+def _run(request: dict[str, Any]) -> dict[str, Any]:
+    """Runs a command as an exec into the container would; at most so many seconds."""
+    begun = time.monotonic()
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        _become(request, theirs)
+    os.close(theirs)
+    output, timed_out = _collect(ours, child, begun + request["seconds"])
+    _, ended = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(ended)
+    return {
+        "status": code if code >= 0 else 128 - code,
+        "output": output.decode("utf-8", "replace"),
+        "timed_out": timed_out,
+        "ms": round((time.monotonic() - begun) * 1000),
+    }
+
+
+def _collect(ours: int, child: int, deadline: float) -> tuple[bytes, bool]:
+    output = b""
+    watch = os.pidfd_open(child)
+    waiting = select.poll()
+    waiting.register(ours, select.POLLIN)
+    waiting.register(watch, select.POLLIN)
+    timed_out = False
+    try:
+        while True:
+            left = deadline - time.monotonic()
+            ready = dict(waiting.poll(max(0.0, left) * 1000))
+            if ours in ready:
+                piece = os.read(ours, 1 << 16)
+                output = (output + piece)[:_OUTPUT]
+                if piece:
+                    continue
+                waiting.unregister(ours)
+            if watch in ready:
+                return output, timed_out  # what its children still hold open is not waited for
+            if not ready:
+                timed_out = True
+                with suppress(ProcessLookupError):
+                    os.killpg(child, signal.SIGKILL)
+                return output, timed_out
+    finally:
+        os.close(ours)
+        os.close(watch)
+
+
+def _become(request: dict[str, Any], theirs: int) -> NoReturn:
+    status = 127
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(theirs, 1)
+        os.dup2(theirs, 2)
+        uid, gid, groups = request.get("user") or (0, 0, [])
+        if uid or gid:
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        os.chdir(request.get("workdir") or "/")
+        syscalls.signals_default()
+        os.execvpe(request["command"][0], request["command"], request.get("environment") or os.environ)
+    except FileNotFoundError:
+        os.write(2, f"{request['command'][0]}: not found\n".encode())
+    except OSError as error:
+        status = 126
+        os.write(2, f"{request['command'][0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(status)
+
+
+# --- the network
+
+
+def _connect(request: dict[str, Any]) -> dict[str, Any]:
+    """Whether somebody takes connections on a TCP port of the loopback address."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.settimeout(request["seconds"])
+            sock.connect((address, request["port"]))
+            return {"open": True}
+    return {"open": False}
+
+
+def _http(request: dict[str, Any]) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", request["port"], timeout=request["seconds"])
+    try:
+        connection.request("GET", request["path"], headers={"Host": "localhost"})
+        response = connection.getresponse()
+        return {"status": response.status, "body": response.read(_BODY).decode("utf-8", "replace")}
+    except http.client.HTTPException as error:
+        return {"trouble": f"no HTTP: {type(error).__name__}"}
+    finally:
+        connection.close()
+
+
+_ACTIONS = {
+    "processes": _processes,
+    "read": _read,
+    "list": _list,
+    "stat": _stat,
+    "kill": _kill,
+    "orphans": _orphans,
+    "say": _say,
+    "run": _run,
+    "connect": _connect,
+    "http": _http,
+}

@@ -1,0 +1,358 @@
+"""The process that holds an image's files and its containers, so that nothing outlives sixsmith.
+
+Two processes, started with one socket and one pipe:
+
+- The *guard* waits until the pipe from sixsmith ends, for whatever reason, or the keeper does. It then lets the keeper put
+  away what it started, for a moment, and kills it.
+- The *keeper* is the first process of a process namespace of its own, in a mount namespace of its own, and in a user
+  namespace of its own unless it is root's and somebody wants real root. The image lies in a memory file system that only
+  this mount namespace knows. When the keeper dies, the kernel ends all processes in it, and with them mounts and files.
+
+Control groups are shown read-only, so that no runtime makes any.
+"""
+
+# Names here are of another root, and `os` says exactly which system call is made:
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# All of it at once: in a user namespace, Python's own files may be out of reach (a home folder of mode 0700).
+from sixsmith.boot import agent, starters, syscalls
+from sixsmith.boot.channel import Channel
+from sixsmith.boot.spec import RunSpec
+from sixsmith.boot.unpack import merge_layers
+from sixsmith.io.disk import write_tree
+from sixsmith.sandbox import kernel
+
+if TYPE_CHECKING:
+    from sixsmith.rootfs.tree import Tree
+
+__all__ = ["main"]
+
+_STAGES = ("/mnt", "/media", "/srv", "/opt", "/var/tmp", "/tmp")
+_PUTTING_AWAY = 5.0
+"""Seconds that the keeper has to put away what it started, when sixsmith is gone."""
+
+
+def main(link: int, life: int) -> int:
+    """Serves one sixsmith through the socket `link`; ends when `life`, the pipe from it, does."""
+    for descriptor in (link, life):
+        os.set_inheritable(descriptor, False)
+    channel = Channel(socket.socket(fileno=link))
+    first = channel.receive()
+    if first is None:
+        return 1
+    begin, _ = first
+    for name in ("ascii", "latin-1", "utf-8", "idna"):
+        codecs.lookup(name)
+    if begin["zstd"]:
+        import_module("zstandard")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for sixsmith, which puts away in order
+    try:
+        _leave(begin, channel)
+        keeper = os.fork()
+    except OSError as error:
+        channel.send({"trouble": f"{error.filename or 'namespaces'}: {error.strerror}"})
+        return 1
+    if keeper == 0:
+        os._exit(_keep(begin, channel, life))
+    channel.close()
+    return _guard(keeper, life)
+
+
+def _leave(begin: dict[str, Any], channel: Channel) -> None:
+    """Leaves the namespaces that are asked for, and becomes root in the user namespace."""
+    if begin["user"]:
+        kernel.unshare(kernel.NEWUSER)
+        channel.send({"stage": "map", "pid": os.getpid()})
+        if channel.receive() is None:
+            raise OSError(0, "sixsmith is gone")
+        if not begin["alone"]:
+            os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    if begin["isolate"]:
+        kernel.unshare(kernel.NEWNS | kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS)
+
+
+def _guard(keeper: int, life: int) -> int:
+    watch = os.pidfd_open(keeper)
+    waiting = select.poll()
+    waiting.register(watch, select.POLLIN)
+    waiting.register(life, 0)
+    waiting.poll()
+    waiting.unregister(life)
+    if not waiting.poll(_PUTTING_AWAY * 1000):
+        with suppress(ProcessLookupError):
+            os.kill(keeper, signal.SIGKILL)
+    os.waitpid(keeper, 0)
+    return 0
+
+
+def _keep(begin: dict[str, Any], channel: Channel, life: int) -> int:
+    try:
+        kernel.die_with_parent()
+        os.close(life)
+        os.umask(0)
+        keeper = Keeper(begin, channel)
+    except OSError as error:
+        channel.send({"trouble": f"{error.filename or 'the stage'}: {error.strerror}"})
+        return 1
+    channel.send({"stage": "ready"})
+    try:
+        keeper.serve()
+    finally:
+        keeper.end_container()
+    return 0
+
+
+class Keeper:
+    """One image, unpacked once, and one container at a time."""
+
+    def __init__(self, begin: dict[str, Any], channel: Channel) -> None:
+        self.channel = channel
+        self.isolated: bool = begin["isolate"]
+        self.alone: bool = begin["alone"]
+        self.user: bool = begin["user"]
+        self.tree: Tree | None = None
+        self.started: starters.Started | None = None
+        self.runs = 0
+        self._watch = -1
+        self._statuses: dict[int, int] = {}
+        self._opens: tuple[int, dict[int, str]] | None = None
+        self.stage = _settle(begin) if self.isolated else begin["folder"]
+
+    # --- the loop
+
+    def serve(self) -> None:
+        """Answers until the other side is gone."""
+        while True:
+            waiting = select.poll()
+            waiting.register(self.channel.fileno(), select.POLLIN)
+            if self._watch >= 0:
+                waiting.register(self._watch, select.POLLIN)
+            ready = dict(waiting.poll(1000))
+            if self._watch in ready:
+                self._tell_end()
+            if self.channel.fileno() in ready:
+                request = self.channel.receive()
+                if request is None:
+                    return
+                self._answer(*request)
+            self._reap()
+
+    def _answer(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            answer = getattr(self, f"_on_{request['do']}")(request, descriptors)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            answer = {"trouble": f"{where}{error.strerror or error}"}
+        except Exception as error:  # whatever it is, sixsmith has to hear of it, or it waits for ever
+            answer = {"trouble": f"{type(error).__name__}: {error}", "hint": getattr(error, "hint", None)}
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self.channel.send({"answer": request["do"], **answer})
+
+    def _reap(self) -> None:
+        """Takes note of every child that ended; as the first process of its namespace the keeper gets all orphans."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.started is not None and pid == self.started.waitable:
+                self._statuses[pid] = status
+
+    # --- requests
+
+    def _on_unpack(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        begun = time.monotonic()
+        layers = list(zip(request["layers"], descriptors, strict=True))
+        self.tree, sources = merge_layers([(digest, descriptor) for digest, descriptor in layers])
+        left_out = write_tree(self.tree, Path(self.image), owners=not self.alone)
+        for source in sources:
+            source.forget()
+        return {
+            "files": len(self.tree),
+            "left_out": [path for path in left_out if not path.startswith("dev/")][:20],
+            "ms": round((time.monotonic() - begun) * 1000),
+        }
+
+    def _on_start(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        self.end_container()
+        self.runs += 1
+        spec = RunSpec.from_document(request["spec"])
+        self.started = starters.start(request["runner"], self, spec, descriptors[0])
+        self._watch = os.pidfd_open(self.started.waitable)
+        return {"pid": self.started.pid, "at": time.monotonic(), "notes": list(self.started.notes)}
+
+    def _on_attach(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        if self.started is None:
+            return {"trouble": "no container is running"}
+        agent.attach(self.started.pid, descriptors[0], {self.channel.fileno()})
+        return {}
+
+    def _on_signal(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        if self.started is None:
+            return {"trouble": "no container is running"}
+        os.kill(self.started.pid, request["signal"])
+        return {"at": time.monotonic()}
+
+    def _on_watch(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        self._forget_opens()
+        if self.started is None:
+            return {"trouble": "no container is running"}
+        root = f"/proc/{self.started.pid}/root"
+        self._opens = syscalls.watch_opens([root + path for path in request["paths"]])
+        return {"watching": [path.removeprefix(root) for path in self._opens[1].values()]}
+
+    def _on_watched(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        if self._opens is None:
+            return {"opened": []}
+        opened = syscalls.watched_names(*self._opens)
+        self._forget_opens()
+        return {"opened": [path.partition("/root")[2] for path in opened]}
+
+    def _on_end(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        self.end_container()
+        return {}
+
+    def _on_read(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Part of the unpacked image, before anything has run."""
+        assert self.tree is not None
+        return {"found": {path: self.read_image(path) for path in request["paths"]}}
+
+    def _on_list(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Names, kinds and modes of what is in folders of the unpacked image."""
+        assert self.tree is not None
+        found: dict[str, dict[str, list[Any]]] = {}
+        for folder in request["folders"]:
+            place = self.tree.resolve(folder.strip("/"))
+            prefix = place + "/" if place else ""
+            found[folder] = {
+                node.path.removeprefix(prefix): [node.kind, node.mode, node.uid, node.gid, node.target]
+                for node in self.tree
+                if node.path.startswith(prefix) and node.path and "/" not in node.path.removeprefix(prefix)
+            }
+        return {"found": found}
+
+    # --- the container's end
+
+    def _tell_end(self) -> None:
+        at = time.monotonic()
+        self._reap()
+        assert self.started is not None
+        status = self._statuses.pop(self.started.waitable, None)
+        code = os.waitstatus_to_exitcode(status) if status is not None else 255
+        self._close_watch()
+        if self.started.exit_code is not None:
+            code = self.started.exit_code(code)
+        self.channel.send({"ended": code if code >= 0 else 128 - code, "at": at})
+
+    def end_container(self) -> None:
+        """Kills what is left of the container, and takes its mounts away."""
+        started, self.started = self.started, None
+        if started is None:
+            return
+        if self._watch >= 0:
+            for pid in (started.pid, started.waitable):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            waiting = select.poll()
+            waiting.register(self._watch, select.POLLIN)
+            waiting.poll(3000)
+            self._close_watch()
+        self._reap()
+        self._statuses.clear()
+        started.put_away()
+
+    def _close_watch(self) -> None:
+        os.close(self._watch)
+        self._watch = -1
+
+    def _forget_opens(self) -> None:
+        if self._opens is not None:
+            os.close(self._opens[0])
+            self._opens = None
+
+    # --- places
+
+    def read_image(self, path: str, limit: int = 16384) -> str | None:
+        """The beginning of a file of the unpacked image, links followed inside it; None where there is no such file."""
+        assert self.tree is not None
+        node = self.tree.find(path.strip("/"))
+        if node is None or node.kind != "file":
+            return None
+        try:
+            with open(os.open(f"{self.image}/{node.path}", os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                return file.read(limit).decode("utf-8", "replace")
+        except OSError:
+            return None
+
+    @property
+    def image(self) -> str:
+        """Where the unpacked image is; it is never written to."""
+        return f"{self.stage}/image"
+
+    def place(self, name: str) -> str:
+        """A folder for the current run."""
+        path = f"{self.stage}/run-{self.runs}/{name}"
+        os.makedirs(path, 0o755, exist_ok=True)
+        return path
+
+
+def _settle(begin: dict[str, Any]) -> str:
+    """Makes the keeper's own view: its processes, a memory file system, no control groups. Returns the folder of it."""
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    stage = next((path for path in _STAGES if os.path.isdir(path)), None)
+    if stage is None:
+        raise OSError(2, "no folder to mount over", "/mnt")
+    kernel.mount("tmpfs", stage, "tmpfs", kernel.MS_NODEV, "mode=755,nr_inodes=0,size=90%")
+    _freeze_control_groups()
+    if begin["emulator"]:
+        _register(begin["emulator"], f"{stage}/binfmt")
+    with suppress(OSError):
+        socket.sethostname("sixsmith")
+    os.chdir("/")
+    return stage
+
+
+def _freeze_control_groups() -> None:
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = [line.split(" ")[1] for line in file]
+    for path in mounts:
+        if path.startswith("/sys/fs/cgroup"):
+            with suppress(OSError):  # in a user namespace they cannot be changed, and not be written either
+                kernel.mount("none", path, "", syscalls.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
+
+
+def _register(line: str, place: str) -> None:
+    os.mkdir(place, 0o755)
+    try:
+        kernel.mount("binfmt_misc", place, "binfmt_misc")
+    except OSError as error:
+        raise OSError(
+            error.errno, "this kernel has no emulation of one's own in user namespaces (Linux 6.7 has)", "binfmt_misc"
+        ) from None
+    with open(f"{place}/register", "wb", buffering=0) as file:
+        file.write(line.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,87 @@
+"""Which program makes the namespaces, and why that one.
+
+A runner is chosen once, from what the system has and allows; the reason is part of every report. What a runner does is in
+`starters`, on the keeper's side.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sixsmith.errors import OutsideError, UsageError, nearest
+from sixsmith.io.namespaces import Emulator, Subordinates, emulator_for, find_subordinates, is_native
+from sixsmith.model.arch import Arch
+
+__all__ = ["RUNNERS", "Runner", "choose_runner"]
+
+RUNNERS = ("runc", "namespaces", "bwrap")
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A way to start containers.
+
+    `user_namespace`: root in the container is nobody outside. `alone`: only one user id exists inside. `other_users`:
+    whether an image can be started as any user.
+    """
+
+    name: str
+    reason: str
+    starter: str
+    user_namespace: bool
+    alone: bool = False
+    subordinates: Subordinates | None = None
+    emulator: Emulator | None = None
+
+    @property
+    def other_users(self) -> bool:
+        return not self.alone and self.starter != "bwrap"
+
+
+def choose_runner(arch: Arch, wanted: str | None = None) -> Runner:
+    """The runner for an architecture: the one that is `wanted`, else runc where it is installed, else plain namespaces.
+
+    Raises UsageError for a runner that there is not, OutsideError when it is not installed or cannot run `arch` here.
+    """
+    if wanted is not None and wanted not in RUNNERS:
+        raise UsageError(f"no runner '{wanted}', only {', '.join(RUNNERS)}", hint=nearest(wanted, RUNNERS))
+    name, reason = _choose(wanted)
+    emulator = None
+    if not is_native(arch):
+        emulator = emulator_for(arch)
+        if emulator is None:
+            raise OutsideError(
+                f"this machine does not run {arch} programs, and no qemu for them is installed",
+                hint="install qemu-user-static",
+            )
+        reason += f"; {arch} by {Path(emulator.path).name}"
+    root = os.geteuid() == 0
+    user_namespace = not root or name != "runc" or emulator is not None
+    subordinates, alone = None, False
+    if not root:
+        found = find_subordinates()
+        if isinstance(found, str):
+            alone = True
+            reason += f"; only one user inside, because {found}"
+        else:
+            subordinates = found
+    if user_namespace and not Path("/proc/self/ns/user").exists():
+        raise OutsideError("this kernel has no user namespaces")
+    return Runner(name, reason, name, user_namespace, alone, subordinates, emulator)
+
+
+def _choose(wanted: str | None) -> tuple[str, str]:
+    if wanted is not None:
+        if wanted != "namespaces" and shutil.which(wanted, path=_search_path()) is None:
+            raise OutsideError(f"{wanted} is not installed", hint="`--runner namespaces` needs no program")
+        return wanted, "asked for"
+    if shutil.which("runc", path=_search_path()) is not None:
+        return "runc", "runc is installed" + ("" if os.geteuid() == 0 else ", without root in a user namespace")
+    return "namespaces", "no runc is installed, so system calls alone"
+
+
+def _search_path() -> str:
+    return os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
