@@ -228,3 +228,14 @@ class TestForeignDocuments:
 def test_times() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
     assert rfc3339(1_700_000_000) == "2023-11-14T22:13:20Z"
+
+
+def test_a_child_whose_layers_were_written_anew_has_a_history_of_its_own() -> None:
+    below = Layer(digest_of(b"below"), 5, digest_of(b"below tar"), names=("base",))
+    parent = make_image([below], ImageSettings(cmd=("x",)), platform=Platform("amd64"), created=1)
+    one = Layer(digest_of(b"one"), 3, digest_of(b"one tar"), names=("all",))
+    config = parse_config(parent.config)
+    child = make_image([one], ImageSettings(), platform=Platform("amd64"), created=2, parent=config)
+    found = parse_config(child.config)
+    assert len(found.history) == len(found.diff_ids) == 1
+    assert found.settings["Cmd"] == ["x"], "settings are inherited all the same"

@@ -290,6 +290,8 @@ def _history(layers: Sequence[Layer], parent: ImageConfig | None, moment: str) -
     """The parent's steps as they are where they fit its layers, then one for each layer of ours."""
     steps: list[dict[str, Any]] = []
     below = len(parent.diff_ids) if parent is not None else 0
+    if parent is not None and tuple(layer.diff_id for layer in layers[:below]) != parent.diff_ids:
+        parent, below = None, 0  # its layers were written anew (`layers: single`): its steps are not this image's
     if parent is not None:
         kept = [dict(step) for step in parent.history]
         if sum(not step.get("empty_layer") for step in kept) == below:
