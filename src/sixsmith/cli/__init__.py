@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "Write Dockerfiles and update.sh for people who stay with Docker.",
     "services": "Check, migrate and draw services.",
     "lint": "Find what is wrong with services, scripts and image settings.",
+    "explain": "Say what a container's log means.",
 }
 
 
