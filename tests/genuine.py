@@ -69,9 +69,6 @@ class Shelf:
 
     packages: dict[tuple[str, str], InstallPackage] = field(default_factory=dict)
 
-    def add_file(self, path: Path) -> None:
-        self.add(path.read_bytes(), path.name)
-
     def add(self, file: bytes, what: str, record: PackageRecord | None = None) -> None:
         archive = open_package(file, checksum=None, keyring=None, what=what)
         data = bytes(archive.data)

@@ -348,7 +348,7 @@ class _Installation:
             directory_path, _, name = entry.path.rpartition("/")
             if known is None or known.path != directory_path:
                 known = directories.get(directory_path) or self._parent_of(entry, directory_path, package, new)
-            if entry.path in files or entry.path in directories:
+            if entry.path in files:
                 raise InstallRefused(f"{package.record}: /{entry.path} is in the package twice")
             link = self._link_target(entry, package, files)
             other = owned.get(entry.path)
@@ -450,7 +450,10 @@ class _Installation:
                     continue
                 if not self.inodes.is_directory(real):
                     raise self._no_directory(package, item, real)
-                self._give_name(package, held, item, f"{real}/{file.name}" if real else file.name, origin)
+                path = f"{real}/{file.name}" if real else file.name
+                if item.entry.path in new.directories and path not in self.tree.nodes:
+                    raise InstallRefused(f"{package.record}: /{path} is in the package as a directory and as a file")
+                self._give_name(package, held, item, path, origin)
                 if item.link is not None:
                     linked.append(item)
                 self._claim(front + file.name, _Owned(new, directory, file))

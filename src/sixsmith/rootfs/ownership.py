@@ -152,7 +152,8 @@ class Directories:
                 return
             if current.path:
                 current.is_modified = True
-                self.inodes.remove_directory(current.path)
+                if current.path != "proc":  # mounted while apk runs, so nobody can remove it
+                    self.inodes.remove_directory(current.path)
             current.is_settled = current.is_updated = False
             above, current.parent = current.parent, None
             current = above
