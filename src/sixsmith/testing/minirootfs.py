@@ -57,7 +57,7 @@ _SHADOW = b"".join(line.split(b":")[0] + b":!::0:::::\n" for line in _PASSWD.spl
 _PROFILE = b'export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"\n'
 
 _SHADOW_OWNER = "#!/bin/sh\n\nchown root:shadow /etc/shadow\nchmod 640 /etc/shadow\n\nexit 0\n"
-_INSTALL_APPLETS = """#!/bin/sh
+_INSTALL_APPLETS = """#!/bin/busybox sh
 
 # the real script runs `busybox --install -s`; the sample's program has no applets to ask for
 for applet in $(cat /etc/busybox-paths.d/busybox); do
@@ -87,7 +87,11 @@ def base_packages(
     loader = f"ld-musl-{arch}.so.1"
     return [
         sample(
-            "alpine-baselayout", f"3.{minor}.0-r0", files=_baselayout(release), scripts={"post-install": _SHADOW_OWNER}
+            "alpine-baselayout",
+            f"3.{minor}.0-r0",
+            files=_baselayout(release),
+            depends=["/bin/sh"],
+            scripts={"post-install": _SHADOW_OWNER},
         ),
         sample(
             "musl",
