@@ -78,6 +78,8 @@ def read_disk(root: Path, epoch: int) -> Tree:
                 kind = "directory"
             elif stat.S_ISLNK(status.st_mode):
                 kind, target = "symlink", str(full.readlink())
+            elif stat.S_ISFIFO(status.st_mode):
+                kind = "fifo"
             elif not stat.S_ISREG(status.st_mode):
                 continue
             elif status.st_nlink > 1 and status.st_ino in inodes:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from sixsmith.model.tar import Kind
 from sixsmith.rootfs.accounts import gid_of, uid_of
 from sixsmith.rootfs.scripts import busybox
 from sixsmith.rootfs.scripts.files import Files, Refused
 from sixsmith.rootfs.scripts.options import Options, parse_options
 from sixsmith.rootfs.scripts.shell import Builtin, Call, decode, encode
 from sixsmith.rootfs.scripts.syntax import NotUnderstood
-from sixsmith.rootfs.tree import Node
+from sixsmith.rootfs.tree import TOP, Node
 
 __all__ = ["PROGRAMS", "mode_after"]
 
@@ -441,6 +442,36 @@ def install(call: Call) -> int:
     return _each(call, sources, put)
 
 
+def _special(call: Call, path: str, kind: Kind, device: tuple[int, int], mode: str | None) -> int:
+    files = call.files
+    bits = mode_after(mode, 0o666, directory=False, umask=files.umask) if mode is not None else 0o666 & ~files.umask
+    if files.exists(path, follow=False):
+        return call.complain(f"{path}: File exists")
+    node = Node("", kind, bits, 0, 0, files.tree.epoch, 0, "", (), None, device, TOP, None)
+    try:
+        files.put(path, node, follow=False)
+    except Refused as error:
+        return call.complain(f"{path}: {error}")
+    return 0
+
+
+def mknod(call: Call) -> int:
+    options = parse_options(call, "m:")
+    words = options.operands
+    kinds: dict[str, Kind] = {"c": "char", "u": "char", "b": "block", "p": "fifo"}
+    if len(words) not in (2, 4) or words[1] not in kinds or (len(words) == 2) != (words[1] == "p"):
+        raise call.unknown()
+    if any(not number.isdecimal() for number in words[2:]):
+        raise call.unknown()
+    device = (int(words[2]), int(words[3])) if len(words) == 4 else (0, 0)
+    return _special(call, words[0], kinds[words[1]], device, options.get("m"))
+
+
+def mkfifo(call: Call) -> int:
+    options = parse_options(call, "m:")
+    return max([0, *(_special(call, path, "fifo", (0, 0), options.get("m")) for path in options.operands)])
+
+
 def mktemp(call: Call) -> int:
     raise call.unknown("a temporary file has another name at each run")
 
@@ -596,146 +627,6 @@ def _stat_field(call: Call, letter: str, path: str, node: Node) -> str:
     raise call.unknown(f"stat -c %{letter} is not understood")
 
 
-def find(call: Call) -> int:
-    arguments = call.arguments[1:]
-    follow = False
-    while arguments and arguments[0] in ("-L", "-H", "-P"):
-        follow = arguments.pop(0) == "-L" or follow
-    count = next((index for index, word in enumerate(arguments) if word[:1] in ("-", "!", "(")), len(arguments))
-    starts, expression = arguments[:count] or ["."], arguments[count:]
-    return _Find(call, follow, expression).run(starts)
-
-
-class _Find:
-    """The tests and actions of `find` that install scripts use."""
-
-    def __init__(self, call: Call, follow: bool, expression: list[str]) -> None:
-        self.call = call
-        self.follow = follow
-        self.least, self.most = 0, 1 << 30
-        self.steps: list[tuple[bool, str, str]] = []
-        self.command: list[str] = []
-        self._read(list(expression))
-
-    def _read(self, words: list[str]) -> None:
-        negated = False
-        while words:
-            word = words.pop(0)
-            if word == "!" or word == "-not":
-                negated = not negated
-                continue
-            if word in ("-maxdepth", "-mindepth") and words and words[0].isdigit():
-                depth = int(words.pop(0))
-                self.least, self.most = (self.least, depth) if word == "-maxdepth" else (depth, self.most)
-            elif word in ("-name", "-type", "-path", "-user", "-group", "-perm") and words:
-                self.steps.append((negated, word, words.pop(0)))
-            elif word in ("-print", "-delete", "-empty", "-xdev", "-depth"):
-                self.steps.append((negated, word, ""))
-            elif word == "-a":
-                continue
-            elif word == "-exec" and not self.command:
-                end = next((at for at, value in enumerate(words) if value in (";", "+")), None)
-                if end is None or end == 0:
-                    raise self.call.unknown()
-                self.command = words[:end]
-                self.steps.append((negated, "-exec", words[end]))
-                words = words[end + 1 :]
-            else:
-                raise self.call.unknown(f"find: '{word}' is not understood")
-            negated = False
-
-    def run(self, starts: list[str]) -> int:
-        from sixsmith.rootfs.scripts.patterns import glob_regex
-
-        self.regex = glob_regex
-        files = self.call.files
-        status = 0
-        collected: list[str] = []
-        deepest_first = any(word in ("-delete", "-depth") for _, word, _ in self.steps)
-        for start in starts:
-            if not files.exists(start, follow=False):
-                status = self.call.complain(f"{start}: No such file or directory")
-                continue
-            paths = [(0, start)]
-            real = files.real(start, follow=self.follow or start.endswith("/"))
-            if files.is_directory("/" + real) and ((node := files.tree.get(real)) is None or node.kind == "directory"):
-                below = sorted(files.below(real), key=lambda node: encode(node.path))
-                for node in below:
-                    tail = node.path[len(real) :].lstrip("/")
-                    paths.append((tail.count("/") + 1, _join(start, tail)))
-            for depth, path in reversed(paths) if deepest_first else paths:
-                if self.least <= depth <= self.most:
-                    status = self._visit(path, collected) or status
-        if collected:
-            status = self._execute([part for part in self.command if part != "{}"] + collected) or status
-        return status
-
-    def _visit(self, path: str, collected: list[str]) -> int:
-        acted = False
-        status = 0
-        for negated, word, value in self.steps:
-            if word == "-print":
-                self.call.out(path + "\n")
-                acted = True
-            elif word == "-delete":
-                acted = True
-                status = self._delete(path)
-            elif word == "-exec":
-                acted = True
-                if value == "+":
-                    collected.append(path)
-                elif self._execute([path if part == "{}" else part for part in self.command]):
-                    return status
-            elif word in ("-xdev", "-depth"):
-                continue
-            elif self._holds(path, word, value) == negated:
-                return status
-        if not acted and not any(word in ("-print", "-delete", "-exec") for _, word, _ in self.steps):
-            self.call.out(path + "\n")
-        return status
-
-    def _delete(self, path: str) -> int:
-        files = self.call.files
-        try:
-            node = files.node(path, follow=False)
-            if node is not None and node.kind == "directory":
-                files.remove_directory(path)
-            else:
-                files.remove(path)
-        except Refused as error:
-            return self.call.complain(f"{path}: {error}")
-        return 0
-
-    def _execute(self, words: list[str]) -> int:
-        return self.call.shell.programs.call(Call(self.call.shell, words, self.call.streams), builtins=False)
-
-    def _holds(self, path: str, word: str, value: str) -> bool:
-        node = self.call.files.node(path, follow=self.follow) or self.call.files.node(path, follow=False)
-        if word == "-name":
-            return self.regex(((value, False),)).fullmatch(_last(path)) is not None
-        if word == "-path":
-            return self.regex(((value, False),)).fullmatch(path) is not None
-        if node is None:
-            raise self.call.unknown("find: the root directory itself")
-        if word == "-type":
-            kinds = {"f": "file", "d": "directory", "l": "symlink", "p": "fifo", "c": "char", "b": "block"}
-            if value not in kinds:
-                raise self.call.unknown(f"find: -type {value} is not understood")
-            return node.kind == kinds[value]
-        if word == "-empty":
-            return not self.call.files.below(node.path) if node.kind == "directory" else node.size == 0
-        if word == "-user":
-            return node.uid == uid_of(self.call.files.tree, value)
-        if word == "-group":
-            return node.gid == gid_of(self.call.files.tree, value)
-        if not re.fullmatch(r"[-/]?[0-7]{1,4}", value):
-            raise self.call.unknown(f"find: -perm {value} is not understood")
-        wanted = int(value.lstrip("-/"), 8)
-        if value[0] == "-":
-            return node.mode & wanted == wanted
-        return bool(node.mode & wanted) if value[0] == "/" else node.mode == wanted
-
-
 def setcap(call: Call) -> int:
     from sixsmith.rootfs.scripts.capabilities import capability_xattr
 
@@ -758,7 +649,6 @@ PROGRAMS: dict[str, Builtin] = {
     "chown": chown,
     "cp": cp,
     "dirname": dirname,
-    "find": find,
     "install": install,
     "ln": ln,
     "ls": ls,
@@ -769,6 +659,8 @@ PROGRAMS: dict[str, Builtin] = {
     "realpath": realpath,
     "rm": rm,
     "rmdir": rmdir,
+    "mkfifo": mkfifo,
+    "mknod": mknod,
     "setcap": setcap,
     "stat": stat,
     "sync": lambda call: 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sixsmith.rootfs.scripts import accountprograms, fileprograms, systemprograms, textprograms
+from sixsmith.rootfs.scripts.find import find
 from sixsmith.rootfs.scripts.shell import Builtin
 
 __all__ = ["KNOWN", "LIKE_BUSYBOX"]
@@ -12,6 +13,7 @@ KNOWN: dict[str, Builtin] = {
     **textprograms.PROGRAMS,
     **accountprograms.PROGRAMS,
     **systemprograms.PROGRAMS,
+    "find": find,
 }
 LIKE_BUSYBOX = frozenset(
     ["addgroup", "adduser", "delgroup", "deluser", "passwd", "chpasswd", "add-shell", "remove-shell", "run-parts"]
