@@ -15,6 +15,7 @@ from sixsmith.apk.index import PackageRecord
 from sixsmith.bases import Base
 from sixsmith.errors import LintFailed, UsageError, nearest
 from sixsmith.io.local import LocalSource
+from sixsmith.io.repository import StoredPackage
 from sixsmith.io.store import Store
 from sixsmith.io.supply import DEFAULT_LOCATION
 from sixsmith.layers.plan import LayerOverlay, LayerPackage
@@ -186,9 +187,16 @@ def _layer_packages(plan: BuildPlan, packages: Mapping[str, InstallPackage]) -> 
     for step in plan.installs:
         package = packages[step.name]
         assert package.source is not None, "a package that is installed has a source"
+        left_out = package.left_out if isinstance(package, StoredPackage) else ""
         found.append(
             LayerPackage(
-                step.name, step.version, f"apk:{step.name}", package.source, package.entries, package.data_size
+                step.name,
+                step.version,
+                f"apk:{step.name}",
+                package.source,
+                package.entries,
+                package.data_size,
+                left_out,
             )
         )
     return tuple(found)

@@ -33,6 +33,7 @@ __all__ = [
     "package_entries",
     "read_head",
     "record_from_control",
+    "sorted_out",
 ]
 
 SCRIPT_KINDS = (
@@ -234,16 +235,24 @@ def package_entries(data_tar: Bytes, what: str) -> list[TarEntry]:
     a source tree: both are left out. Raises FormatError for a name that is absolute, has an empty, `.` or `..` part or
     control characters, and for links and lengths that cannot be.
     """
+    return sorted_out(data_tar, what)[0]
+
+
+def sorted_out(data_tar: Bytes, what: str) -> tuple[list[TarEntry], str]:
+    """As `package_entries`, and the first member that apk leaves out ("" when it installs all of them)."""
     entries: list[TarEntry] = []
+    left_out = ""
     for entry in iter_tar(data_tar, what=what, raw=True):
         path = entry.path
         if path.startswith("."):
+            left_out = left_out or path
             continue
         if not _is_plain(path):
             raise FormatError(f"{what}: malicious or impossible file name {path[:200]!r}")
         if entry.kind != "directory":
             name = path.rpartition("/")[2]
             if name.startswith(_KEPT) and len(name) > len(_KEPT):
+                left_out = left_out or path
                 continue
             if entry.kind == "hardlink" and not _is_plain(entry.target):
                 raise FormatError(f"{what}: '{path}' is a hard link to {entry.target[:200]!r}")
@@ -252,7 +261,7 @@ def package_entries(data_tar: Bytes, what: str) -> list[TarEntry]:
         entries.append(entry)
         if len(entries) > MAX_INSTALLED_ENTRIES:
             raise FormatError(f"{what}: more than {MAX_INSTALLED_ENTRIES} files")
-    return entries
+    return entries, left_out
 
 
 def _is_plain(path: str) -> bool:

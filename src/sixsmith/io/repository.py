@@ -1,8 +1,9 @@
 """Package repositories: verified indexes, and verified packages in the store.
 
 The chain is never broken: the index is signed, the index names each package's control segment (`C:`), the control segment
-names the data segment (`datahash`). A package is kept in two pieces: its head (signature and control) as a record, and its
-data segment as a blob, which is at the same time a finished image layer.
+names the data segment (`datahash`). A package is kept in two pieces: its data segment as a blob, which is at the same time
+a finished image layer, and a record of all else: the raw head (signature and control), and what was read of it and of the
+data. While a package passes through, every byte of it is read, hashed and inflated once, and never again.
 """
 
 from __future__ import annotations
@@ -10,31 +11,59 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
 
-from sixsmith.apk.archive import ControlSegment, PackageArchive, open_package, package_entries, read_head
+from sixsmith.apk.archive import ControlSegment, PackageArchive, open_package, read_head, sorted_out
 from sixsmith.apk.index import PackageIndex, PackageRecord
 from sixsmith.apk.signature import Keyring, verify_index
 from sixsmith.errors import DigestMismatch, FormatError
 from sixsmith.events import Fetched, Reporter, Warned, silent
 from sixsmith.io.mirror import Mirror
 from sixsmith.io.store import BlobMissing, Store
-from sixsmith.model.digest import Digest, hex_of
+from sixsmith.layers.plan import BIG
+from sixsmith.layers.write import remember_diff_id
+from sixsmith.model.compression import gunzip
+from sixsmith.model.digest import Digest
 from sixsmith.model.tar import TarEntry
+from sixsmith.model.workers import Workers
 from sixsmith.rootfs.install import InstallPackage
-from sixsmith.rootfs.sources import GzipSource
+from sixsmith.rootfs.sources import MAX_TARBALL, GzipSource
 from sixsmith.solver import SolverRepository
 
-__all__ = ["PackageRepository", "fetch_packages"]
+__all__ = ["PackageRepository", "StoredPackage", "fetch_packages"]
 
 MAX_INDEX = 256 << 20
 """The largest index file, in bytes, that is read at all; Alpine's largest is 2 MB."""
 
-_entries = msgspec.msgpack.Encoder()
-_entries_of = msgspec.msgpack.Decoder(list[TarEntry])
+_FORMAT = 2
+"""Counts up when a package's record holds something else than before: older ones are as good as none then."""
+
+_LOCAL_JOBS = 2
+"""Threads for packages from a folder: there is nothing to wait for, and more of them only get in each other's way."""
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """What the store's record of a package holds. `control` and `entries` are None where a text in them is not UTF-8."""
+
+    format: int
+    digest: str
+    size: int
+    head: bytes
+    left_out: str = ""
+    control: ControlSegment | None = None
+    entries: list[TarEntry] | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Kept).decode
+
+
+class StoredPackage(InstallPackage, frozen=True):
+    """A package whose data segment is a blob of the store. `left_out` is a member of it that apk does not install."""
+
+    left_out: str = ""
 
 
 @dataclass(slots=True)
@@ -97,31 +126,36 @@ class PackageRepository:
         raw = self._read(record.filename, record.size)
         if record.size and len(raw) != record.size:
             raise DigestMismatch(f"{what}: {len(raw)} bytes, the index says {record.size}")
-        archive = self.keep(store, raw, record.checksum, what=what)
-        _check_same(record, archive.control, what)
-        package = self._kept(record, store)
-        assert package is not None, "it was kept just now"
+        verified = self._keep(store, raw, record.checksum, what=what)
+        _check_same(record, verified.control, what)
         reporter(Fetched(cell, record.filename, len(raw), False))
-        return package
+        return _package(record, verified, store)
+
+    @classmethod
+    def keep(cls, store: Store, raw: bytes, checksum: str, *, what: str) -> None:
+        """Verifies a package file against its checksum and keeps it in the store, in two pieces. Raises as `open_package`."""
+        cls._keep(store, raw, checksum, what=what)
 
     @staticmethod
-    def keep(store: Store, raw: bytes, checksum: str, *, what: str) -> PackageArchive:
-        """Verifies a package file against its checksum and keeps it in the store, in two pieces. Raises as `open_package`."""
+    def _keep(store: Store, raw: bytes, checksum: str, *, what: str) -> _Verified:
         archive = open_package(raw, checksum=checksum, keyring=None, what=what)
         store.put(archive.data, verified=archive.data_digest)
-        entries = package_entries(_source(store, archive.data_digest, what).inflate(), what=what)
-        _keep_entries(store, archive.data_digest, entries)
-        store.keep("package", _key(checksum), archive.data_digest.encode() + b"\n" + bytes(archive.head))
-        return archive
+        tar = gunzip(archive.data, what=what, limit=MAX_TARBALL)
+        entries, left_out = sorted_out(tar, what)
+        size = len(archive.data)
+        if size >= BIG and not left_out:
+            # it will be a layer in most images: what is asked of a layer costs least while its bytes are at hand
+            remember_diff_id(store, archive.data_digest, size, tar, entries)
+        _keep_record(store, checksum, archive, left_out, entries)
+        return _Verified(archive.data_digest, size, archive.control, entries, left_out)
 
     def whole(self, name: str, version: str, checksum: str, size: int, store: Store) -> bytes:
         """The package file as its publisher made it: put together again from the store, else fetched and kept."""
-        kept = store.record("package", _key(checksum))
+        kept = _kept(store, checksum)
         if kept is not None:
-            digest_text, _, head = kept.partition(b"\n")
-            data = store.find(Digest(digest_text.decode("ascii", "replace")))
+            data = store.find(Digest(kept.digest))
             if data is not None:
-                return head + data
+                return kept.head + data
         file = f"{name}-{version}.apk"
         raw = self._read(file, size)
         self.keep(store, raw, checksum, what=f"{self.location}: {file}")
@@ -131,24 +165,56 @@ class PackageRepository:
         return self.mirror.read(f"{self.folder}/{file}", limit=max(size, 1 << 20) + 4096)
 
     def _kept(self, record: PackageRecord, store: Store) -> InstallPackage | None:
-        """The package as an earlier build kept it, or None; a head that no longer reads is as good as none."""
-        kept = store.record("package", _key(record.checksum))
+        """The package as an earlier build kept it, or None."""
+        kept = _kept(store, record.checksum)
         if kept is None:
             return None
-        digest_text, _, head = kept.partition(b"\n")
-        digest = Digest(digest_text.decode("ascii", "replace"))
+        digest = Digest(kept.digest)
         if not store.has(digest):
             return None
-        control = read_head(head, checksum=record.checksum, keyring=None, what=record.filename).control
-        source = _source(store, digest, record.filename)
-        entries = _kept_entries(store, digest)
-        if entries is None:
+        control, entries, left_out = kept.control, kept.entries, kept.left_out
+        if control is None or entries is None:
+            control = read_head(kept.head, checksum=record.checksum, keyring=None, what=record.filename).control
             try:
-                entries = package_entries(source.inflate(), what=record.filename)
+                entries, left_out = sorted_out(_source(store, digest, record.filename).inflate(), record.filename)
             except (BlobMissing, DigestMismatch):
                 return None
-            _keep_entries(store, digest, entries)
-        return InstallPackage(record, control, entries, source, store.size(digest))
+        return _package(record, _Verified(digest, kept.size, control, entries, left_out), store)
+
+
+class _Verified(msgspec.Struct, frozen=True):
+    """A package that was verified, now or when its record was written."""
+
+    digest: Digest
+    size: int
+    control: ControlSegment
+    entries: list[TarEntry]
+    left_out: str
+
+
+def _package(record: PackageRecord, kept: _Verified, store: Store) -> StoredPackage:
+    source = _source(store, kept.digest, record.filename)
+    return StoredPackage(record, kept.control, kept.entries, source, kept.size, kept.left_out)
+
+
+def _kept(store: Store, checksum: str) -> _Kept | None:
+    payload = store.record("package", _key(checksum))
+    if payload is None:
+        return None
+    try:
+        kept = _decode(payload)
+    except msgspec.DecodeError:
+        return None
+    return kept if kept.format == _FORMAT else None
+
+
+def _keep_record(store: Store, checksum: str, archive: PackageArchive, left_out: str, entries: list[TarEntry]) -> None:
+    kept = _Kept(_FORMAT, archive.data_digest, len(archive.data), archive.head, left_out, archive.control, entries)
+    try:
+        encoded = _encode(kept)
+    except UnicodeEncodeError:
+        encoded = _encode(_Kept(_FORMAT, kept.digest, kept.size, kept.head))
+    store.keep("package", _key(checksum), encoded)
 
 
 def fetch_packages(
@@ -167,13 +233,11 @@ def fetch_packages(
         record, repository = pair
         return repository.fetch(record, store, cell=cell, reporter=reporter)
 
-    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(wanted)))) as pool:
-        futures = [pool.submit(fetch, pair) for pair in wanted]
-        try:
-            return {future.result().record.name: future.result() for future in futures}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    if all(repository.mirror.is_folder for _, repository in wanted):
+        jobs = min(jobs, _LOCAL_JOBS)
+    with Workers(min(jobs, len(wanted)), name="fetch") as workers:
+        tasks = [workers.submit(fetch, pair) for pair in wanted]
+        return {record.name: task.result() for (record, _), task in zip(wanted, tasks, strict=True)}
 
 
 def _check_same(record: PackageRecord, control: ControlSegment, what: str) -> None:
@@ -191,21 +255,3 @@ def _key(checksum: str) -> str:
 
 def _source(store: Store, digest: Digest, what: str) -> GzipSource:
     return GzipSource(digest, lambda: store.read(digest), what=what)
-
-
-def _keep_entries(store: Store, digest: Digest, entries: Sequence[TarEntry]) -> None:
-    try:
-        encoded = _entries.encode(list(entries))
-    except UnicodeEncodeError:
-        return  # names that are not UTF-8 have no place in the cache; they are read from the package each time
-    store.keep("entries", hex_of(digest), encoded)
-
-
-def _kept_entries(store: Store, digest: Digest) -> list[TarEntry] | None:
-    kept = store.record("entries", hex_of(digest))
-    if kept is None:
-        return None
-    try:
-        return _entries_of.decode(kept)
-    except msgspec.DecodeError:
-        return None

@@ -18,7 +18,8 @@ What holds after `kill -9` or a power cut, and why:
 - `index.json` is replaced under a lock of its own, so two builds at once keep each other's roots.
 """
 
-# ruff: noqa: PTH -- hot paths work on texts: making a Path costs as much as the system call that it is for
+# Hot paths work on texts: making a Path costs as much as the system call that it is for.
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH123
 
 from __future__ import annotations
 

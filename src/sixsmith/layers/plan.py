@@ -86,7 +86,8 @@ class LayerPackage:
     """An installed package as the layer planner sees it, in install order.
 
     `origin` is what its nodes in the tree say (`apk:NAME`), `entries` are its data segment's members as
-    `parse_tar` names them (not stripped), `data_size` is the stored size of the data segment in bytes.
+    `parse_tar` names them (not stripped), `data_size` is the stored size of the data segment in bytes. `left_out` is a
+    member that is not among the entries because apk does not install it.
     """
 
     name: str
@@ -95,6 +96,7 @@ class LayerPackage:
     source: Source
     entries: Sequence[TarEntry]
     data_size: int
+    left_out: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -390,6 +392,8 @@ class _Planner:
         if len(fresh) < len(self._nodes(package)):
             shared = any(node.path in self.crossing for node in self._nodes(package))
             return "has a hard link to or from another package" if shared else "is partly in the base already"
+        if package.left_out:
+            return f"has '{package.left_out}', which apk does not install"
         return package_fault(package.entries, package.origin, package.source, self.tree)
 
     def _nodes(self, package: LayerPackage) -> list[Node]:

@@ -16,7 +16,7 @@ import hashlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -26,13 +26,11 @@ from sixsmith.layers.plan import ExistingLayer, LayerPlan, PlannedLayer, Segment
 from sixsmith.model.compression import GZIP_LEVEL, Bytes, compressor, gunzip, gzip_member
 from sixsmith.model.digest import Digest, digest_of, parse_digest
 from sixsmith.model.tar import END_OF_ARCHIVE, TarEntry, padding, tar_header
+from sixsmith.model.workers import Task, Workers
 from sixsmith.oci.blobs import Blobs, BlobSource, inflate_layer
 from sixsmith.oci.spec import LAYER_GZIP, LAYER_ZSTD, Descriptor, Layer, as_oci_layer_type
 from sixsmith.oci.validate import vouch
 from sixsmith.rootfs.tree import Inline, Node, Source
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
 
 __all__ = ["CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "remember_diff_id", "write_layers"]
 
@@ -120,13 +118,13 @@ def write_layers(
     fails or such a source has no raw bytes, UsageError for an unknown compression, and whatever a source raises.
     """
     chosen = _Compression(compression, level)
-    with _executor(threads) as executor:
+    with Workers(threads, name="layers") as workers:
         # what needs one inflate and one hash starts at once; what must be written in order follows
-        started = [None if layer.segments else executor.submit(_stored_layer, layer, blobs) for layer in plan.layers]
+        started = [None if layer.segments else workers.submit(_stored_layer, layer, blobs) for layer in plan.layers]
         layers = []
         for planned, future in zip(plan.layers, started, strict=True):
             if future is None:
-                layer, cached = _written_layer(planned, blobs, chosen, executor, threads)
+                layer, cached = _written_layer(planned, blobs, chosen, workers, threads)
             else:
                 layer, cached = future.result()
             reporter(LayerWritten(cell, layer.kind, layer.digest, layer.size, cached))
@@ -281,14 +279,14 @@ class _LayerRecord(msgspec.Struct, frozen=True):
 
 
 def _written_layer(
-    planned: PlannedLayer, blobs: Blobs, chosen: _Compression, executor: Executor, threads: int
+    planned: PlannedLayer, blobs: Blobs, chosen: _Compression, workers: Workers, threads: int
 ) -> tuple[Layer, bool]:
     chunks = [chunk for segment in planned.segments for chunk in _SegmentTar(segment).chunks(chosen)]
     key = hashlib.sha256("\n".join([chosen.key, *(chunk.key for chunk in chunks)]).encode()).hexdigest()
     record = _known_layer(blobs, key)
     cached = record is not None
     if record is None:
-        record = _splice(chunks, blobs, chosen, executor, threads)
+        record = _splice(chunks, blobs, chosen, workers, threads)
         entries = [node.entry() for segment in planned.segments for node in segment.nodes]
         written = Descriptor(chosen.media_type, parse_digest(record.digest), record.size)
         vouch(blobs, written, parse_digest(record.diff_id), entries)
@@ -315,12 +313,12 @@ def _known_layer(blobs: Blobs, key: str) -> _LayerRecord | None:
 
 
 def _splice(
-    chunks: Sequence[_Chunk], blobs: Blobs, chosen: _Compression, executor: Executor, threads: int
+    chunks: Sequence[_Chunk], blobs: Blobs, chosen: _Compression, workers: Workers, threads: int
 ) -> _LayerRecord:
     """The members one after the other. sha256 cannot be put together from parts, so every byte passes here once."""
     diff = hashlib.sha256()
     with blobs.writer() as writer:
-        for tar, packed in _in_order(executor, lambda chunk: chunk.make(blobs, chosen), chunks, ahead=threads + 1):
+        for tar, packed in _in_order(workers, lambda chunk: chunk.make(blobs, chosen), chunks, ahead=threads + 1):
             diff.update(tar)
             writer.write(packed)
         diff.update(END_OF_ARCHIVE)
@@ -334,18 +332,12 @@ def _splice(
 # ---- threads
 
 
-def _executor(threads: int) -> Executor:
-    from concurrent.futures import ThreadPoolExecutor  # not needed to start up
-
-    return ThreadPoolExecutor(max(1, threads), thread_name_prefix="layers")
-
-
-def _in_order(executor: Executor, work: Callable[[_Chunk], T], chunks: Iterable[_Chunk], *, ahead: int) -> Iterator[T]:
+def _in_order(workers: Workers, work: Callable[[_Chunk], T], chunks: Iterable[_Chunk], *, ahead: int) -> Iterator[T]:
     """The results in order, at most `ahead` of them waiting: what is finished too early would only fill memory."""
-    waiting: deque[Future[T]] = deque()
+    waiting: deque[Task[T]] = deque()
     for chunk in chunks:
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
-        waiting.append(executor.submit(work, chunk))
+        waiting.append(workers.submit(work, chunk))
     while waiting:
         yield waiting.popleft().result()
