@@ -71,7 +71,7 @@ def solve(
     """Choose packages for `world` as apk-tools 2.14 does.
 
     `world` is the whole of the new `etc/apk/world`; of two entries for one name the later counts. `requested` are the
-    names that are asked for now, as opposed to those that the world had before (they are decided first); None means all.
+    names that are asked for now, as opposed to those that the world had before; None means all.
     `installed` is the database of the root. `upgrade` prefers newer versions to what is installed.
     `order` says which release of 2.14 is followed where they differ.
 
