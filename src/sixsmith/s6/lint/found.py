@@ -64,12 +64,12 @@ def find_overlay(tree: Tree) -> FoundOverlay | None:
     versions = sorted({match[1] for path in _admin(tree) if (match := _V3.match(path)) and _is_version(match[1])})
     if versions:
         return FoundOverlay(3, (versions[-1],))
-    if "command/s6-svscan" in tree or "package/admin/s6-overlay-helpers" in tree or "etc/s6-overlay/s6-rc.d" in tree:
+    if "command/s6-svscan" in tree or "package/admin/s6-overlay-helpers" in tree:
         return FoundOverlay(3, _releases(3))
     stages = ("etc/s6/init/init-stage1", "etc/s6/init/init-stage2", "etc/s6/init/init-stage3")
-    if not any(stage in tree for stage in stages):
-        return None
-    return _by_scripts(tree, [(tree.read(stage) or b"") for stage in stages])
+    if any(stage in tree for stage in stages):
+        return _by_scripts(tree, [(tree.read(stage) or b"") for stage in stages])
+    return FoundOverlay(3, _releases(3)) if "etc/s6-overlay/s6-rc.d" in tree else None
 
 
 def _admin(tree: Tree) -> Iterable[str]:
