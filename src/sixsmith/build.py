@@ -239,6 +239,10 @@ class Line:
         self._reporter(Warned(variant.id, f"{moved}: resolved anew", "`sixsmith lock` writes the lock anew"))
         return None
 
+    def known(self, plan: BuildPlan) -> BuiltImage | None:
+        """The image that an earlier build made of this plan, or None."""
+        return _recall(plan, self._store)
+
     def build(self, variant: Variant) -> BuiltImage:
         """The image of a cell."""
         if variant.id not in self._built:

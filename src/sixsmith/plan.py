@@ -28,6 +28,7 @@ __all__ = [
     "PlannedFile",
     "PlannedPackage",
     "PlannedStep",
+    "expected_layers",
     "make_plan",
     "plan_of_steps",
 ]
@@ -240,6 +241,33 @@ def _planned(record: PackageRecord, repository: str) -> PlannedPackage:
         record.installed_size,
         record.origin,
     )
+
+
+def expected_layers(plan: BuildPlan) -> list[tuple[str, tuple[str, ...]]]:
+    """Kind and contents of the layers that the build will most likely write, from below.
+
+    Which packages are layers of their own is certain only when they are there: one whose files lose to another's is not.
+    """
+    from sixsmith.layers.plan import BIG
+
+    layers: list[tuple[str, tuple[str, ...]]] = []
+    if plan.base.name:
+        layers.append(("base", (plan.base.name,)))
+    overlay = plan.variant.overlay
+    if overlay is not None:
+        layers.append(("overlay", (f"s6-overlay {overlay.version}",)))
+    named = {name: f"{name} {record.version}" for name, record in plan.records.items()}
+    if plan.variant.layers == "single":
+        return [("spliced", tuple(each for _, names in layers for each in names) + tuple(named.values()))]
+    room = max(plan.variant.layer_budget - len(layers) - 2, 0)
+    big = sorted(plan.records, key=lambda name: -plan.records[name].size)[:room]
+    chosen = {name for name in big if plan.records[name].size >= BIG or plan.variant.layers == "per-package"}
+    layers += [("verbatim", (named[name],)) for name in plan.records if name in chosen]
+    rest = tuple(named[name] for name in plan.records if name not in chosen)
+    if rest:
+        layers.append(("spliced", rest))
+    layers.append(("top", ()))
+    return layers
 
 
 def _fill_versions(tag: str, versions: Mapping[str, str], variant: Variant) -> str:

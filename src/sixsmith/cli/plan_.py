@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from sixsmith.cli.session import Session, family_options
+
+if TYPE_CHECKING:
+    from sixsmith.build import BuiltImage
+    from sixsmith.plan import BuildPlan
 
 __all__ = ["command"]
 
@@ -51,12 +57,18 @@ def command(session: Session, cells: tuple[str, ...], arches: tuple[str, ...], w
                 ],
                 "steps": [{"action": step.action, "name": step.name, "version": step.version} for step in plan.steps],
                 "download_size": plan.download_size,
+                "layers": _layers(plan, line.known(plan)),
+                "locked": plan.locked,
             }
             if why is not None:
                 names = {package.name for package in plan.packages}
                 if why not in names:
                     raise UsageError(f"{plan.variant.id} does not install '{why}'", hint=nearest(why, names))
-                document["why"] = chain(plan.solution, why) if plan.solution is not None else []
+                document["why"] = (
+                    chain(plan.solution, why)
+                    if plan.solution is not None
+                    else [f"{why} is installed as the lock or the base says; without the lock it would be resolved"]
+                )
             documents.append(document)
             if session.json:
                 continue
@@ -69,9 +81,25 @@ def command(session: Session, cells: tuple[str, ...], arches: tuple[str, ...], w
                 for line in document["why"]:  # type: ignore[attr-defined]  # a list of sentences by construction
                     click.echo(f"  {line}")
                 continue
+            for layer in document["layers"]:  # type: ignore[attr-defined]  # as `_layers` makes them
+                names = layer["names"]
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                click.echo(f"  layer     {layer['kind']:8} {', '.join(names[:3])}{more}")
             for step in plan.steps:
                 was = f" (was {step.old_version})" if step.old_version else ""
                 click.echo(f"  {step.action:9} {step.name}-{step.version}{was}  [{step.repository or 'base'}]")
             click.echo(f"  {len(plan.packages)} packages in all, {human_size(plan.download_size)} to fetch at most")
     if session.json:
         print_json({"plans": documents})
+
+
+def _layers(plan: BuildPlan, known: BuiltImage | None) -> list[dict[str, Any]]:
+    """The layers of the image that there is already, or those that are to be expected."""
+    from sixsmith.plan import expected_layers
+
+    if known is not None:
+        return [
+            {"kind": layer.kind, "names": list(layer.names), "size": layer.size, "digest": layer.digest}
+            for layer in known.layers
+        ]
+    return [{"kind": kind, "names": list(names)} for kind, names in expected_layers(plan)]
