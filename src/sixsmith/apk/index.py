@@ -191,7 +191,7 @@ def _parse_record(text: str) -> PackageRecord:
         if not fields.get(letter):
             raise FormatError(f"{_called(fields)}: it has no {what}")
     name, version, checksum = fields["P:"], fields["V:"], fields["C:"]
-    if _ODD_IN_NAME.search(name) or name.startswith((".", "-")) or len(name) > 255:
+    if _ODD_IN_NAME.search(name) or name in (".", "..") or name.startswith("-") or len(name) > 255:
         raise FormatError(f"{name!r} is not a package name")
     if _ODD_IN_WORD.search(version) or len(version) > 255:
         raise FormatError(f"{name}: {version!r} is not a version")

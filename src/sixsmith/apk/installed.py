@@ -160,6 +160,8 @@ def _parse_package(block: str) -> InstalledPackage:
             flags = line[2:]
             if set(flags) - set(_KNOWN_FLAGS):
                 raise FormatError(f"installed database: unknown flags in '{line[:80]}'")
+        elif key in ("R:", "a:", "M:", "Z:"):
+            raise FormatError(f"installed database: '{line[:80]}' before any directory")
         else:
             head.append(line)
     record = PackageRecord.parse("\n".join(head))

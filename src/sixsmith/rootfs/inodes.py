@@ -18,13 +18,13 @@ class Inodes:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
-        self._nodes = tree.nodes
-        self._links: dict[str, list[str]] | None = None
-        self._children: dict[str, int] | None = None
+        self.forget()
 
     def forget(self) -> None:
         """Drops what is remembered about links and directories."""
-        self._links = self._children = None
+        self._nodes = self.tree.nodes
+        self._links: dict[str, list[str]] | None = None
+        self._children: dict[str, int] | None = None
 
     def locate(self, path: str) -> str:
         """The real path of a name: links on the way to it are followed, the last one is not."""
