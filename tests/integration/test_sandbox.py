@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.genuine import GenuineApk, Shelf, differences, disk_entries, tree_entries
 
+from genuine import GenuineApk, Shelf, differences, disk_entries, tree_entries
 from sixsmith.errors import InstallRefused, OutsideError
 from sixsmith.model.tar import parse_tar
 from sixsmith.rootfs.install import install
@@ -257,7 +257,7 @@ KILLED = """
 import sys, pickle
 from pathlib import Path
 from sixsmith.sandbox import Sandbox
-from tests.integration.test_sandbox import minirootfs, Package
+from test_sandbox import minirootfs, Package
 tree = minirootfs(Path(sys.argv[1]), "3.20.3", "x86_64")
 with Sandbox() as sandbox:
     print("ready", flush=True)
@@ -269,7 +269,11 @@ def test_a_killed_builder_leaves_no_process_no_mount_and_no_file(data: Path, run
     run("true")
     before = [Path(path).is_mount() for path in _STAGES]
     root = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": f"{root}/src:{root}:{root}/tests", "TMPDIR": str(tmp_path), "PATH": os.defpath}
+    environment = {
+        "PYTHONPATH": f"{root}/src:{root}/tests:{root}/tests/integration",
+        "TMPDIR": str(tmp_path),
+        "PATH": os.defpath,
+    }
     builder = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(data)], stdout=subprocess.PIPE, env=environment, cwd=root
     )
@@ -322,7 +326,7 @@ def test_the_closed_set_is_set_up_as_apk_sets_it_up(data: Path, run: Run, tmp_pa
     run("true")
     apk, shelf = GenuineApk(tmp_path / "apk", data), Shelf()
     for file in sorted((data / "upstream/alpine/v3.19/main/x86_64").glob("*.apk")):
-        shelf.add_file(file)
+        shelf.add(file.read_bytes(), file.name)
     names = sorted({name for name, _ in shelf.packages})
     choose = random.Random(3)
     sets = [["alpine-base", "chrony", "dhcpcd", "tiny-cloud-alpine", "doas"]]

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.genuine import (
+
+from genuine import (
     GenuineApk,
     Shelf,
     differences,
     disk_entries,
     tree_entries,
 )
-
 from sixsmith.apk.archive import open_package
 from sixsmith.errors import InstallRefused, ScriptNotUnderstood
 from sixsmith.rootfs.install import install
@@ -281,7 +281,7 @@ def shelves(data: Path) -> Callable[[str], Shelf]:
         if repository not in opened:
             opened[repository] = Shelf()
             for file in sorted((data / "upstream/alpine" / repository).glob("*.apk")):
-                opened[repository].add_file(file)
+                opened[repository].add(file.read_bytes(), file.name)
         return opened[repository]
 
     return shelf
@@ -366,7 +366,7 @@ def test_all_scripts_of_the_real_packages_are_understood(data: Path, roots: Call
     for file, kind, text in every_script(data):
         tree = base.copy()
         shelf = Shelf()
-        shelf.add_file(file)
+        shelf.add(file.read_bytes(), file.name)
         (sample,) = shelf.packages.values()
         assert sample.source is not None
         for entry in sample.entries:

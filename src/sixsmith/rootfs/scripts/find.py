@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from sixsmith.rootfs.accounts import gid_of, uid_of
+from sixsmith.rootfs.scripts import busybox
 from sixsmith.rootfs.scripts.files import Refused
 from sixsmith.rootfs.scripts.patterns import glob_regex
 from sixsmith.rootfs.scripts.shell import Call, encode
@@ -95,6 +96,9 @@ class _Search:
         if word in ("-xdev", "-depth", "-mount"):
             return lambda path: True
         if word == "-empty":
+            programs = self.call.shell.programs
+            if self.call.program == "busybox" and busybox.version(programs.busybox_binary()) < (1, 35):
+                raise self.unknown("-empty, which older releases of busybox do not know,")
             return self._is_empty
         value = self._peek()
         self.at += 1
