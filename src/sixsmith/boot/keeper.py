@@ -12,7 +12,7 @@ Control groups are shown read-only, so that no runtime makes any.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH103, PTH112, PTH123
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Sources: runtime-spec `config-linux.md` (default file systems and devices), pid_
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH211
 
 from __future__ import annotations
 

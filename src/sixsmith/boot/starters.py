@@ -5,7 +5,7 @@ the next start. What they differ in is who makes the namespaces.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH103, PTH116, PTH123
 
 from __future__ import annotations
 

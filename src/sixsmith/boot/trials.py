@@ -1,0 +1,235 @@
+"""Checks that start the image again, under other terms: other commands, a read-only root, another user, fewer rights.
+
+Each trial says first what should come out, from what is known of the overlay's release and the image, and then tries. What
+cannot work and does not is `refused`, no failure: the prediction was right, and `sixsmith export` takes it into account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sixsmith.boot.container import Machine
+from sixsmith.boot.observation import Observation, Terms, observe, start_failed
+from sixsmith.boot.report import CheckResult
+from sixsmith.boot.spec import DOCKER_CAPABILITIES, RunSpec
+from sixsmith.boot.supervision import Layout
+from sixsmith.errors import OutsideError
+
+__all__ = ["TRIALS", "Trial", "stop_quietly"]
+
+_CODES = (0, 7, 137, 127)
+_UID = 23456
+_LIKELY = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+"""What s6-overlay images need at most, nearly always: changing owners and users, and stopping what others own."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """What the trials of one image share. `needs` collects settings that were tried and work."""
+
+    machine: Machine
+    layout: Layout
+    spec: RunSpec
+    terms: Terms
+    wanted: frozenset[str] = frozenset()
+    """Services that were up in the first boot: they have to be up in every other."""
+    needs: dict[str, Any] = field(default_factory=dict)
+
+    def observe(self, spec: RunSpec) -> Observation:
+        return observe(self.machine, spec, self.terms, layout=self.layout)
+
+    def works(self, spec: RunSpec) -> tuple[bool, str, Observation]:
+        """Whether the image comes up under these terms as it did in the first boot, and stops; else why not."""
+        seen = self.observe(spec)
+        if seen.container.end is not None:
+            return False, f"the container ended with exit code {seen.container.end.code}", seen
+        missing = [
+            name for name in sorted(self.wanted) if name not in seen.services or not seen.services[name].good
+        ]
+        if not seen.settled or missing:
+            return False, f"{', '.join(missing) or 'its services'} did not come up", seen
+        complaint = next((line.text for line in seen.container.lines if _is_complaint(line.text)), None)
+        if complaint is not None:
+            return False, f"it complains: {complaint.strip()}", seen
+        if not stop_quietly(seen):
+            return False, "it does not stop", seen
+        return True, "", seen
+
+
+def _is_complaint(line: str) -> bool:
+    """Whether the overlay itself says that something was not allowed."""
+    text = line.lower()
+    ours = line.startswith(("s6-", "/package/admin", "/init", "preinit", "rc.init", "fdmove", "foreground", "if:"))
+    return ours and ("fatal" in text or "permission denied" in text or "not permitted" in text)
+
+
+def stop_quietly(seen: Observation) -> bool:
+    """Stops a container in order; whether it did."""
+    seen.container.detach()
+    try:
+        seen.container.signal(seen.image.stop_signal)
+    except OutsideError:
+        return seen.container.end is not None
+    return seen.container.wait_end(seen.terms.seconds(seen.terms.stop_time))
+
+
+# --- the trials
+
+
+def try_exit_codes(trial: Trial) -> CheckResult:
+    """The container exits with its command's code: 0, 7, 137 (killed), 127 (no such command)."""
+    name = "exit-code"
+    if not trial.layout.supervised:
+        return CheckResult(name, "skipped", "no s6-overlay in this image")
+    commands = {0: ("true",), 7: ("sh", "-c", "exit 7"), 137: ("sh", "-c", "kill -9 $$"), 127: ("/no/such/command",)}
+    entrypoint = trial.machine.image.entrypoint
+    wrong = []
+    seen = None
+    for code in _CODES:
+        spec = replace(trial.spec, arguments=(*entrypoint, *commands[code]))
+        container = trial.machine.start(spec)
+        seen = Observation(trial.machine, container, _no_supervision(container, trial.layout), trial.terms)
+        if not container.wait_end(trial.terms.seconds(trial.terms.timeout + trial.terms.stop_time)):
+            return seen.failed(name, f"'{' '.join(commands[code])}' ended, but the container did not", about=("cmd",))
+        found = container.end.code if container.end else None
+        if found != code and not (code == 137 and trial.layout.major < 3 and found in _KILLED_BEFORE_3):
+            wrong.append(f"{found} instead of {code} for '{' '.join(commands[code])}'")
+    if wrong and seen is not None:
+        return seen.failed(name, f"the container exits with {'; '.join(wrong)}")
+    return CheckResult(name, "passed", f"a command's exit code comes through: {', '.join(map(str, _CODES))}")
+
+
+_KILLED_BEFORE_3 = frozenset[int]()
+
+
+def _no_supervision(container: Any, layout: Layout) -> Any:
+    from sixsmith.boot.supervision import Supervision
+
+    return Supervision(container, layout)
+
+
+def try_read_only(trial: Trial) -> CheckResult:
+    """The image runs with a read-only root, /run being in memory."""
+    name = "read-only"
+    switch = {"S6_READ_ONLY_ROOT": "1"} if trial.layout.supervised else {}
+    spec = replace(trial.spec, read_only=True, environment={**trial.spec.environment, **switch})
+    works, why, seen = trial.works(spec)
+    trial.needs["read_only"] = works
+    if works:
+        return CheckResult(name, "passed", "runs with a read-only root, S6_READ_ONLY_ROOT=1 and an executable tmpfs on /run")
+    return seen.failed(name, f"does not run with a read-only root: {why}", about=("Read-only",))
+
+
+def try_random_user(trial: Trial) -> CheckResult:
+    """The image runs as a user that it does not know."""
+    name = "random-uid"
+    if not trial.machine.runner.other_users:
+        return CheckResult(name, "skipped", f"{trial.machine.runner.name} cannot start it as another user here")
+    predicted = _user_prediction(trial)
+    spec = replace(trial.spec, user=f"{_UID}:{_UID}")
+    works, why, seen = trial.works(spec)
+    trial.needs["random_user"] = works
+    return _verdict(seen, name, works, why, predicted, f"as user {_UID}")
+
+
+def _user_prediction(trial: Trial) -> str | None:
+    """Why the image cannot run as any user, or None when it should."""
+    layout = trial.layout
+    if layout.major == 1:
+        return "v1 of the overlay makes its folders in /var/run as root"
+    if layout.major == 2 and not layout.preinit:
+        return "this release of v2 has no suid s6-overlay-preinit"
+    if layout.major == 3:
+        suexec = _suexec_mode(trial)
+        if suexec is not None and not suexec & 0o4000:
+            return "s6-overlay-suexec has lost its suid bit"
+    return _root_services(trial)
+
+
+def _suexec_mode(trial: Trial) -> int | None:
+    folder = "/package/admin"
+    names = trial.machine.list([folder])[folder]
+    for name, what in names.items():
+        if name.startswith("s6-overlay-helpers") and what[0] == "directory":
+            inside = trial.machine.list([f"{folder}/{name}/command"])[f"{folder}/{name}/command"]
+            if "s6-overlay-suexec" in inside:
+                return int(inside["s6-overlay-suexec"][1])
+    return None
+
+
+def _root_services(trial: Trial) -> str | None:
+    """A service that changes its user needs root to do so."""
+    for name in sorted(trial.wanted):
+        paths = [f"/etc/s6-overlay/s6-rc.d/{name}/run", f"/etc/services.d/{name}/run"]
+        for text in trial.machine.read(paths).values():
+            if text is not None and any(word in text for word in ("s6-setuidgid", "su-exec", "s6-applyuidgid", "setpriv")):
+                return f"{name} changes its user, which only root can"
+    return None
+
+
+def try_no_new_privileges(trial: Trial) -> CheckResult:
+    """The image runs where suid bits count for nothing."""
+    name = "no-new-privileges"
+    predicted = None
+    if trial.spec.user not in ("", "0", "root", "0:0") and trial.layout.major >= 2:
+        predicted = "the image's user is not root, and the overlay needs its suid program to prepare /run"
+    works, why, seen = trial.works(replace(trial.spec, no_new_privileges=True))
+    trial.needs["no_new_privileges"] = works
+    return _verdict(seen, name, works, why, predicted, "with no new privileges")
+
+
+def _verdict(
+    seen: Observation, name: str, works: bool, why: str, predicted: str | None, terms: str
+) -> CheckResult:
+    if works and predicted is None:
+        return CheckResult(name, "passed", f"runs {terms}")
+    if works:
+        return CheckResult(name, "passed", f"runs {terms}, although {predicted}")
+    if predicted is not None:
+        return CheckResult(name, "refused", f"does not run {terms}, as was to be expected: {predicted}")
+    return seen.failed(name, f"does not run {terms}: {why}")
+
+
+def try_capabilities(trial: Trial) -> CheckResult:
+    """The smallest set of capabilities with which the image runs as it does with Docker's."""
+    name = "capabilities"
+    if trial.machine.runner.alone:
+        return CheckResult(name, "skipped", "with one user inside, capabilities cannot be told apart")
+
+    def works(kept: Sequence[str]) -> bool:
+        return trial.works(replace(trial.spec, capabilities=tuple(kept)))[0]
+
+    if works(()):
+        trial.needs["capabilities"] = []
+        return CheckResult(name, "passed", "runs without any capability")
+    kept = list(_LIKELY)
+    if not works(kept):
+        kept = list(DOCKER_CAPABILITIES)
+        fine, why, seen = trial.works(replace(trial.spec, capabilities=DOCKER_CAPABILITIES))
+        if not fine:
+            return seen.failed(name, f"does not run again as it did at first: {why}")
+    for capability in list(kept):
+        without = [one for one in kept if one != capability]
+        if works(without):
+            kept = without
+    trial.needs["capabilities"] = kept
+    return CheckResult(name, "passed", f"needs {', '.join(kept)}, and no other capability")
+
+
+TRIALS: dict[str, Callable[[Trial], CheckResult]] = {
+    "exit-code": try_exit_codes,
+    "read-only": try_read_only,
+    "no-new-privileges": try_no_new_privileges,
+    "random-uid": try_random_user,
+    "capabilities": try_capabilities,
+}
+
+
+def run_trial(name: str, trial: Trial) -> CheckResult:
+    """One trial; what cannot even be started has failed."""
+    try:
+        return TRIALS[name](trial)
+    except OutsideError as error:
+        return start_failed(name, error, trial.terms)
