@@ -49,10 +49,7 @@ def dockerfiles(session: Session, cells: tuple[str, ...], arches: tuple[str, ...
         for name, source in tree.copies.items():
             path = output / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if Path(source).is_dir():
-                shutil.copytree(source, path, symlinks=True, dirs_exist_ok=True)
-            else:
-                shutil.copy2(source, path)
+            _copy(Path(source).resolve(), path)
     except OSError as error:
         raise StoreError(f"{error.filename or output}: {error.strerror}") from None
     written = [str(output / name) for name in [*tree.texts, *tree.copies]]
@@ -61,3 +58,19 @@ def dockerfiles(session: Session, cells: tuple[str, ...], arches: tuple[str, ...
         return
     for name in written:
         click.echo(f"wrote {name}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file or a folder, with the modes that `build` gives: what a checkout's umask did does not go into an image."""
+    if source.is_symlink() and target.is_symlink():
+        target.unlink()
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir(exist_ok=True)
+        target.chmod(0o755)
+        for child in sorted(source.iterdir()):
+            _copy(child, target / child.name)
+    elif source.is_symlink():
+        target.symlink_to(source.readlink())
+    else:
+        shutil.copyfile(source, target)
+        target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sixsmith.catalog import overlay_files
-from sixsmith.errors import FormatError, UsageError
+from sixsmith.errors import UsageError
 from sixsmith.model.digest import Digest, hex_of
-from sixsmith.variant import FileSpec, Variant
+from sixsmith.variant import FileSpec, Healthcheck, Variant
 
 __all__ = ["DockerfileTree", "render_dockerfiles"]
 
@@ -43,8 +43,7 @@ def render_dockerfiles(
 
     Raises UsageError for what a Dockerfile cannot say: a `packages` base, tags that need a solution, repositories in local folders.
     """
-    texts: dict[str, str] = {}
-    copies: dict[str, str] = {}
+    files = _Files()
     scripts: set[str] = set()
     by_cell: dict[str, list[Variant]] = {}
     for cell in cells:
@@ -52,15 +51,32 @@ def render_dockerfiles(
     tag_of = {id_: _tag(group[0]) for id_, group in by_cell.items()}
     images: dict[str, list[str]] = {}
     for id_, group in by_cell.items():
-        name = f"{group[0].image}/Dockerfile.{tag_of[id_]}"
-        texts[name], copied = _dockerfile(group, registry or "", tag_of, overlay_digest)
-        copies.update({f"{group[0].image}/{path}": source for path, source in copied.items()})
-        images.setdefault(group[0].image, []).append(tag_of[id_])
+        image = group[0].image
+        beside = _Files(f"files/{tag_of[id_]}/")
+        files.texts[f"{image}/Dockerfile.{tag_of[id_]}"] = _dockerfile(
+            group, registry or "", tag_of, overlay_digest, beside
+        )
+        files.texts |= {f"{image}/{path}": text for path, text in beside.texts.items()}
+        files.copies |= {f"{image}/{path}": source for path, source in beside.copies.items()}
+        images.setdefault(image, []).append(tag_of[id_])
     for image, tags in images.items():
         platforms = sorted({str(cell.arch.platform) for cell in cells if cell.image == image})
-        texts[f"{image}/update.sh"] = _update_script(image, tags, platforms, registry or "localhost:5000")
+        files.texts[f"{image}/update.sh"] = _update_script(image, tags, platforms, registry or "localhost:5000")
         scripts.add(f"{image}/update.sh")
-    return DockerfileTree(texts, copies, frozenset(scripts))
+    return DockerfileTree(files.texts, files.copies, frozenset(scripts))
+
+
+@dataclass(slots=True)
+class _Files:
+    """What goes beside a Dockerfile, by path: written from here, or copied from the family's folder."""
+
+    folder: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
+
+    def name(self, label: str) -> str:
+        """A path that no other file has."""
+        return f"{self.folder}{len(self.texts) + len(self.copies)}-{label}"
 
 
 def _tag(cell: Variant) -> str:
@@ -74,16 +90,25 @@ def _tag(cell: Variant) -> str:
 
 
 def _dockerfile(
-    group: Sequence[Variant], registry: str, tag_of: Mapping[str, str], overlay_digest: OverlayDigest
-) -> tuple[str, dict[str, str]]:
+    group: Sequence[Variant],
+    registry: str,
+    tag_of: Mapping[str, str],
+    overlay_digest: OverlayDigest,
+    beside: _Files,
+) -> str:
     cell = group[0]
+    if cell.services is not None:
+        raise UsageError(
+            f"{cell.id}: `services:` cannot be exported",
+            place=cell.place,
+            hint="put them into `files:` as they shall be in the image",
+        )
     for other in group[1:]:
         if (other.packages, other.env, other.files) != (cell.packages, cell.env, cell.files):
             raise UsageError(
                 f"{cell.cell}: differs between {cell.arch} and {other.arch}; one Dockerfile cannot say that",
                 hint="export one architecture with --arch",
             )
-    copies: dict[str, str] = {}
     parts = [_HEADER]
     needs_overlay = cell.overlay is not None
     if needs_overlay:
@@ -94,16 +119,15 @@ def _dockerfile(
     if needs_overlay:
         parts.append("ARG S6_OVERLAY_MIRROR\n")
     if cell.packages:
-        parts.append("\n" + _packages(cell))
+        parts.append("\n" + _keys(cell, beside) + _packages(cell))
     if needs_overlay:
         parts.append("\n" + _overlay(group, overlay_digest))
     accounts = _accounts(cell)
     if accounts:
         parts.append("\n" + accounts)
-    for number, spec in enumerate(cell.files):
-        parts.append(_file(spec, number, copies))
+    parts += [_file(spec, beside) for spec in cell.files]
     parts.append(_settings(cell))
-    return "".join(parts), copies
+    return "".join(parts)
 
 
 def _from(cell: Variant, registry: str, tag_of: Mapping[str, str]) -> str:
@@ -112,12 +136,23 @@ def _from(cell: Variant, registry: str, tag_of: Mapping[str, str]) -> str:
         image = parent.partition(":")[0]
         return f"{registry + '/' if registry else ''}{image}:{tag_of.get(parent, parent.partition(':')[2])}"
     if cell.base == "minirootfs":
-        return f"alpine:{cell.alpine}"
+        return f"alpine:{cell.alpine_point or cell.alpine}"
     if cell.base in ("packages", "none"):
         raise UsageError(
             f"{cell.id}: a Dockerfile cannot start from `base: {cell.base}`", hint="use `base: minirootfs`"
         )
     return cell.base
+
+
+def _keys(cell: Variant, beside: _Files) -> str:
+    """The public keys of repositories that have one of their own: `apk add` asks for them."""
+    lines = []
+    for repository in cell.repositories:
+        if repository.key is not None:
+            name = beside.name(Path(repository.key).name)
+            beside.copies[name] = repository.key
+            lines.append(f"COPY {json.dumps([name, f'/etc/apk/keys/{Path(repository.key).name}'])}\n")
+    return "".join(lines)
 
 
 def _packages(cell: Variant) -> str:
@@ -170,30 +205,42 @@ def _overlay(group: Sequence[Variant], overlay_digest: OverlayDigest) -> str:
 
 
 def _accounts(cell: Variant) -> str:
+    """Groups, then users, as `build` adds them: what is there already stays, and a user's own group has its number."""
     commands = []
     for group in cell.accounts.groups:
-        commands.append(
-            "addgroup"
-            + (" -S" if group.system else "")
-            + (f" -g {group.gid}" if group.gid is not None else "")
-            + f" {group.name}"
-        )
+        commands.append(_unless_there("group", group.name, _add_group(group.name, group.gid, system=group.system)))
     for user in cell.accounts.users:
+        own_group = user.group or user.name
+        if own_group == user.name and all(group.name != own_group for group in cell.accounts.groups):
+            add = _add_group(own_group, user.uid, system=user.system)
+            plain = "" if user.uid is None else " || " + _add_group(own_group, None, system=user.system)
+            commands.append(_unless_there("group", own_group, add + plain))
         words = ["adduser", "-D"]
         words += ["-S"] if user.system else []
         words += ["-u", str(user.uid)] if user.uid is not None else []
-        words += ["-G", user.group] if user.group else []
-        words += ["-h", user.home] if user.home else ["-H"]
+        words += ["-G", own_group]
+        words += ["-h", user.home] if user.home else ["-H"] if user.system else []
         words += ["-s", user.shell] if user.shell else []
-        words += ["-g", user.gecos] if user.gecos else []
-        commands.append(shlex.join([*words, user.name]))
+        words += ["-g", user.gecos or user.name]
+        commands.append(_unless_there("passwd", user.name, shlex.join([*words, user.name])))
         commands += [shlex.join(["addgroup", user.name, group_name]) for group_name in user.groups]
     for group in cell.accounts.groups:
         commands += [shlex.join(["addgroup", member, group.name]) for member in group.members]
-    return "RUN " + " \\\n    && ".join(commands) + "\n" if commands else ""
+    if not commands:
+        return ""
+    commands.append("rm -f /etc/passwd- /etc/group- /etc/shadow-")
+    return "RUN " + " \\\n    && ".join(commands) + "\n"
 
 
-def _file(spec: FileSpec, number: int, copies: dict[str, str]) -> str:
+def _add_group(name: str, gid: int | None, *, system: bool) -> str:
+    return shlex.join(["addgroup", *(["-S"] if system else []), *(["-g", str(gid)] if gid is not None else []), name])
+
+
+def _unless_there(file: str, name: str, command: str) -> str:
+    return f"{{ grep -q {shlex.quote(f'^{name}:')} /etc/{file} || {command}; }}"
+
+
+def _file(spec: FileSpec, beside: _Files) -> str:
     path = "/" + spec.path.strip("/")
     quoted = shlex.quote(path)
     owner = f"{spec.owner or 0}:{spec.group or spec.owner or 0}"
@@ -205,11 +252,11 @@ def _file(spec: FileSpec, number: int, copies: dict[str, str]) -> str:
         )
     if spec.type == "absent":
         return f"RUN rm -rf {quoted}\n"
-    name = f"files/{number}-{Path(path).name}"
+    name = beside.name(Path(path).name)
     if spec.source is not None:
-        copies[name] = spec.source
+        beside.copies[name] = spec.source
     else:
-        raise FormatError(f"{path}: put the content into a file and name it as `source` to export it")
+        beside.texts[name] = spec.content or ""
     mode = f" && chmod {spec.mode:04o} {quoted}" if spec.mode is not None else ""
     after = f"RUN chown -R {owner} {quoted}{mode}\n" if mode or spec.owner or spec.group else ""
     return f"COPY {json.dumps([name, path])}\n{after}"
@@ -218,10 +265,12 @@ def _file(spec: FileSpec, number: int, copies: dict[str, str]) -> str:
 def _settings(cell: Variant) -> str:
     lines = []
     for key, value in cell.env.items():
-        lines.append(f"ENV {key}={_env_quote(value)}")
+        lines.append(f"ENV {key}={_quote(value, f'{cell.id}: env {key}')}")
     if cell.overlay is not None and cell.overlay.major >= 3 and not cell.overlay.symlinks and "PATH" not in cell.env:
         lines.append("ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    lines += [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in cell.labels.items()]
+    for key, value in cell.labels.items():
+        where = f"{cell.id}: label {key}"
+        lines.append(f"LABEL {_quote(key, where)}={_quote(value, where)}")
     lines += [f"EXPOSE {port}" for port in cell.ports]
     if cell.volumes:
         lines.append(f"VOLUME {json.dumps(list(cell.volumes))}")
@@ -232,7 +281,7 @@ def _settings(cell: Variant) -> str:
     if cell.stop_signal:
         lines.append(f"STOPSIGNAL {cell.stop_signal}")
     if cell.healthcheck is not None:
-        lines.append(f"HEALTHCHECK CMD {json.dumps(list(cell.healthcheck.command))}")
+        lines.append(_healthcheck(cell.healthcheck))
     entrypoint = cell.entrypoint if cell.entrypoint is not None else (("/init",) if cell.overlay else None)
     if entrypoint is not None:
         lines.append(f"ENTRYPOINT {json.dumps(list(entrypoint))}")
@@ -241,8 +290,18 @@ def _settings(cell: Variant) -> str:
     return "\n" + "\n".join(lines) + "\n" if lines else ""
 
 
-def _env_quote(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
+def _healthcheck(check: Healthcheck) -> str:
+    durations = {"interval": check.interval, "timeout": check.timeout, "start-period": check.start_period}
+    flags = [f"--{name}={value / 1e9:g}s" for name, value in durations.items() if value is not None]
+    flags += [f"--retries={check.retries}"] if check.retries is not None else []
+    return " ".join(["HEALTHCHECK", *flags, f"CMD {json.dumps(list(check.command))}"])
+
+
+def _quote(value: str, where: str) -> str:
+    """A value in double quotes, taken literally. Raises UsageError for a line break, which a Dockerfile's words cannot hold."""
+    if "\n" in value:
+        raise UsageError(f"{where} has a line break, which a Dockerfile cannot say")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'"{escaped}"'
 
 
