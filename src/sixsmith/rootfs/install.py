@@ -451,8 +451,10 @@ class _Installation:
                 if not self.inodes.is_directory(real):
                     raise self._no_directory(package, item, real)
                 path = f"{real}/{file.name}" if real else file.name
-                if item.entry.path in new.directories and path not in self.tree.nodes:
-                    raise InstallRefused(f"{package.record}: /{path} is in the package as a directory and as a file")
+                missing = self.directories.all.get(item.entry.path)
+                if missing is not None and missing.references and path not in self.tree.nodes:
+                    # a directory that could not be made; apk would give its permissions to the file
+                    raise InstallRefused(f"{package.record}: /{path} is a file here and a directory to the database")
                 self._give_name(package, held, item, path, origin)
                 if item.link is not None:
                     linked.append(item)
