@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sixsmith.rootfs.tree import OVERLAY, Tree
-from sixsmith.s6.compile import check_sources
+from sixsmith.s6.compile import OVERLAY_SERVICES, check_sources
 from sixsmith.s6.finding import Finding, in_order
 from sixsmith.s6.lint.environment import VARIABLES, check_environment
 from sixsmith.s6.lint.found import FoundOverlay, find_overlay, overlay_of_version
@@ -23,7 +23,7 @@ from sixsmith.s6.lint.rules import LEFT_OUT, RULES, LeftOut, Rule, render_rules,
 from sixsmith.s6.lint.runnable import check_runnable
 from sixsmith.s6.lint.settings import check_settings
 from sixsmith.s6.lint_sources import lint_sources
-from sixsmith.s6.sources import sources_from_tree
+from sixsmith.s6.sources import SourceDirectory, make_source, sources_from_tree
 
 _LEGACY_PLACES = ("etc/services.d", "etc/cont-init.d", "etc/cont-finish.d", "etc/s6-overlay")
 
@@ -123,15 +123,28 @@ def _services(image: Image) -> Iterator[Finding]:
         yield from lint_sources((), tree=image.tree)
         return
     sources = sources_from_tree(image.tree, paths)
+    if own is None:
+        sources = (*sources, _stand_in(sources))
     report = check_sources(sources)
     yield from report.findings
     for finding in lint_sources(sources, report=report, tree=image.tree):
-        if not image.partial or not _may_be_below(finding):
+        if not image.partial or not _may_be_below(finding, sources):
             yield finding
 
 
-def _may_be_below(finding: Finding) -> bool:
+def _stand_in(sources: Sequence[SourceDirectory]) -> SourceDirectory:
+    """The overlay's own services, for a folder that will be copied onto an image which has them."""
+    there = {name for source in sources for name in source.entries}
+    files = {
+        name: {b"type": b"bundle\n", b"contents.d": None} for name in OVERLAY_SERVICES - there - {b"user", b"user2"}
+    }
+    return make_source("package/admin/s6-overlay/etc/s6-rc/sources", files)
+
+
+def _may_be_below(finding: Finding, sources: Sequence[SourceDirectory]) -> bool:
     """Whether a file that is missed may come with the image that this folder is copied onto."""
+    if finding.rule == "R24":
+        return not any(b"user" in source.entries for source in sources)
     if finding.rule == "R31":
         return "is not in the image" in finding.message
     return (
