@@ -78,8 +78,8 @@ def command(session: Session, cells: tuple[str, ...], arches: tuple[str, ...], w
             for file in plan.overlay:
                 click.echo(f"  overlay   {file.name}  {human_size(file.size)}")
             if why is not None:
-                for line in document["why"]:  # type: ignore[attr-defined]  # a list of sentences by construction
-                    click.echo(f"  {line}")
+                for sentence in document["why"]:  # type: ignore[attr-defined]  # a list of sentences by construction
+                    click.echo(f"  {sentence}")
                 continue
             for layer in document["layers"]:  # type: ignore[attr-defined]  # as `_layers` makes them
                 names = layer["names"]
