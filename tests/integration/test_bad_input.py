@@ -146,6 +146,24 @@ def test_no_family_file(place: Workplace) -> None:
 # ---- packages
 
 
+def test_a_package_that_does_not_exist(place: Workplace) -> None:
+    place.write(FAMILY.replace("[bash]", "[bahs]"))
+    refused(place, place.build(), 1, "one:3.22-3.2.3.0/x86_64", "bahs", "did you mean 'bash'?")
+    place.write(FAMILY.replace("[bash]", "[zzzzzz]"))
+    refused(place, place.build(), 1, "zzzzzz")
+
+
+def test_a_version_that_does_not_exist(place: Workplace) -> None:
+    place.write(FAMILY.replace("[bash]", '["bash=9-r0"]'))
+    refused(place, place.build(), 1, "one:3.22-3.2.3.0/x86_64", "bash=9-r0", "5.22.16-r1")
+
+
+def test_packages_that_exclude_each_other(place: Workplace) -> None:
+    place.write(FAMILY.replace("[bash]", '[bash, "!readline"]'))
+    why = "the request excludes readline, but bash-5.22.16-r1 needs so:libreadline.so.8"
+    refused(place, place.build(), 1, "sixsmith.yaml:6:", "one:3.22-3.2.3.0/x86_64", why, "drop !readline")
+
+
 def test_unsatisfiable_as_json(place: Workplace) -> None:
     place.write(FAMILY.replace("[bash]", "[bahs]"))
     document = place.build("--json").document
