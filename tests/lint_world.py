@@ -40,8 +40,53 @@ def elf(machine: int) -> bytes:
     return b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI", 2, machine, 1) + bytes(40)
 
 
-_V3_PROGRAMS = ["execlineb", "s6-svscan", "s6-supervise", "s6-svscanctl", "s6-svwait", "s6-svstat", "s6-rc", "s6-rc-compile", "s6-rc-init", "s6-linux-init-maker", "s6-mkdir", "s6-rmrf", "s6-ls", "s6-sort", "s6-ln", "s6-chown", "s6-chmod", "s6-cat", "s6-echo", "s6-rename", "s6-hiercopy", "s6-dumpenv", "s6-envdir", "s6-overlay-suexec", "printcontenv", "with-contenv", "importas", "eltest", "s6-setuidgid", "logutil-service", "s6-notifyoncheck", "foreground"]
-_OLD_PROGRAMS = ["execlineb", "s6-svscan", "s6-supervise", "s6-svscanctl", "s6-svwait", "s6-hiercopy", "s6-echo", "s6-envdir", "importas", "foreground", "s6-setuidgid"]
+_V3_PROGRAMS = [
+    "execlineb",
+    "s6-svscan",
+    "s6-supervise",
+    "s6-svscanctl",
+    "s6-svwait",
+    "s6-svstat",
+    "s6-rc",
+    "s6-rc-compile",
+    "s6-rc-init",
+    "s6-linux-init-maker",
+    "s6-mkdir",
+    "s6-rmrf",
+    "s6-ls",
+    "s6-sort",
+    "s6-ln",
+    "s6-chown",
+    "s6-chmod",
+    "s6-cat",
+    "s6-echo",
+    "s6-rename",
+    "s6-hiercopy",
+    "s6-dumpenv",
+    "s6-envdir",
+    "s6-overlay-suexec",
+    "printcontenv",
+    "with-contenv",
+    "importas",
+    "eltest",
+    "s6-setuidgid",
+    "logutil-service",
+    "s6-notifyoncheck",
+    "foreground",
+]
+_OLD_PROGRAMS = [
+    "execlineb",
+    "s6-svscan",
+    "s6-supervise",
+    "s6-svscanctl",
+    "s6-svwait",
+    "s6-hiercopy",
+    "s6-echo",
+    "s6-envdir",
+    "importas",
+    "foreground",
+    "s6-setuidgid",
+]
 
 
 def _sources(version: str) -> dict[str, File]:
