@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SeenImage",
+    "choose_manifest",
     "files_on_disk",
     "lint_cell",
     "lint_seen",
@@ -88,7 +89,7 @@ def look_at_disk(path: Path, arch: Arch, *, ref: str | None = None) -> SeenImage
     from sixsmith.io.layout import open_layout
 
     with open_layout(path) as layout:
-        manifest = _choose(layout, layout.ref(ref), arch, str(path))
+        manifest = choose_manifest(layout, layout.ref(ref), arch, str(path))
         seen = look_at_image(layout, manifest, f"{path}:{ref}" if ref else str(path))
         return _read_through(seen)
 
@@ -264,7 +265,8 @@ def _docker_entry(path: Path, listing: bytes, ref: str | None) -> dict[str, Any]
 # ---- layouts
 
 
-def _choose(layout: Layout, descriptor: Descriptor, arch: Arch, name: str) -> Manifest:
+def choose_manifest(layout: Layout, descriptor: Descriptor, arch: Arch, name: str) -> Manifest:
+    """The manifest for `arch`, or the only one there is. Raises UsageError for a platform that is not there."""
     found = manifests_of(layout, descriptor)
     images = [(entry, manifest) for entry, manifest in found if entry.platform is None or entry.platform.os == "linux"]
     fitting = [

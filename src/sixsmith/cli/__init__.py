@@ -19,7 +19,11 @@ COMMANDS = {
     "list": "Show the cells: tags, Alpine and its end of support, s6-overlay and its advisories.",
     "plan": "Show what a build would do, before it does it.",
     "build": "Build images into the store and as OCI image layouts.",
+    "boot": "Start an image for real and tell what happens.",
+    "test": "Start every image of the family for real and check it.",
     "push": "Upload to a registry what it lacks.",
+    "inspect": "Show packages, layers, sizes and settings of an image.",
+    "diff": "Show what changed between two images.",
     "solve": "Show what apk would install.",
     "install": "Install packages into a directory as apk would.",
     "lock": "Pin every package, tarball and base of the family.",
@@ -81,7 +85,7 @@ def run(arguments: list[str]) -> int:
     from sixsmith.errors import SixsmithError
 
     try:
-        result = group.main(arguments, prog_name="sixsmith", standalone_mode=False)
+        result = group.main(arguments, prog_name="sixsmith", standalone_mode=False, obj=tuple(arguments))
         return result if isinstance(result, int) else 0
     except SixsmithError as error:
         from sixsmith.cli.console import show_error
