@@ -83,7 +83,13 @@ def check(session: Session, folder: Path) -> int:
 
 @command.command("serve")
 @_FOLDER
-@click.option("--address", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--address",
+    default="127.0.0.1:8080",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to listen; port 0 is a free one.",
+)
 def serve(folder: Path, address: str) -> None:
     """Serve the vault at FOLDER over http until interrupted: as `--mirror URL/alpine`, `--overlay-mirror URL/s6-overlay`."""
     import threading
