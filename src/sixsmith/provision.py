@@ -12,7 +12,7 @@ from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.index import PackageRecord
 from sixsmith.apk.installed import INSTALLED, WORLD, parse_installed
 from sixsmith.apk.signature import Keyring
-from sixsmith.errors import UsageError
+from sixsmith.errors import FormatError, UsageError
 from sixsmith.io.repository import PackageRepository, fetch_packages
 from sixsmith.io.store import Store
 from sixsmith.io.supply import Supply
@@ -52,11 +52,11 @@ class Resolved:
 def resolve_request(request: Request, *, supply: Supply) -> Resolved:
     """What apk would do.
 
-    Raises UsageError when no repository is named, Unsatisfiable when there is no solution, and what fetching and verifying
-    the indexes raises.
+    Raises UsageError when no repository is named or a request is no dependency, Unsatisfiable when there is no solution,
+    and what fetching and verifying the indexes raises.
     """
     arch = arch_named(request.arch)
-    wanted = [Dependency.parse(text) for text in request.packages]
+    wanted = [_wanted(text) for text in request.packages]
     repositories = _repositories(request, arch, supply)
     if not repositories:
         raise UsageError("no repository named", hint="--repository URL|DIR, or --alpine RELEASE for the mirror's own")
@@ -79,6 +79,13 @@ def resolve_request(request: Request, *, supply: Supply) -> Resolved:
     return Resolved(world, solution, tuple(repositories))
 
 
+def _wanted(text: str) -> Dependency:
+    try:
+        return Dependency.parse(text)
+    except FormatError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
 def _repositories(request: Request, arch: Arch, supply: Supply) -> list[PackageRepository]:
     found = []
     for line in request.repositories:
@@ -88,6 +95,8 @@ def _repositories(request: Request, arch: Arch, supply: Supply) -> list[PackageR
             location = location.strip()
             if not pin or not location:
                 raise UsageError(f"--repository '{line}' is no '@pin URL'")
+        if not location:
+            raise UsageError("--repository '' names no place")
         if "://" not in location:
             folder = Path(location).expanduser().absolute()
             if not folder.is_dir():
