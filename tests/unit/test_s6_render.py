@@ -99,7 +99,7 @@ def test_a_script_that_runs_as_a_user_gets_a_file_of_its_own() -> None:
     result = render_services(services_of('web: {run: "#!/bin/sh\\nexec web\\n", user: app:www}'), V3)
     files = texts(result.files)
     assert files[f"{SOURCES}/web/run"].splitlines()[-1] == (
-        "exec s6-envuidgid -nB -- app:www s6-applyuidgid -U /etc/s6-overlay/scripts/web.run"
+        "exec env GIDLIST= s6-envuidgid -nB -- app:www s6-applyuidgid -Uz /etc/s6-overlay/scripts/web.run"
     )
     assert {file.mode for file in result.files if file.path.endswith((".run", "/run"))} == {0o755}
 

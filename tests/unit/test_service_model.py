@@ -125,6 +125,7 @@ def test_commands(line: str, rendered: str) -> None:
         ("a: {run: x, env: {1A: b, C: [d]}}", ["sixsmith.yaml:1:19: '1A' is not the name of a variable", "sixsmith.yaml:1:29: expected the value of 'C', found a list"]),
         ("a: {run: x, limits: {files: 3}}", ["sixsmith.yaml:1:22: unknown key 'files' in 'limits' (did you mean 'file-size' or 'open-files'?)"]),
         ("a: {run: x, user: 'a b'}", ["sixsmith.yaml:1:19: 'a b' is not a user (a name, or USER:GROUP)"]),
+        ("a: {run: x, user: 7}", ["sixsmith.yaml:1:19: '7' is a number without a group (say 7:7)"]),
         ("a: {run: x, umask: 999}", ["sixsmith.yaml:1:20: '999' is not a umask (octal digits, like 027)"]),
         ("a: {run: x, workdir: srv}", ["sixsmith.yaml:1:22: 'srv' is not an absolute path (it is a path in the image, like /srv/app)"]),
         ("a: {run: x, needs: [b, b]}\nb: {up: x}", ["sixsmith.yaml:1:24: 'b' stands here twice"]),

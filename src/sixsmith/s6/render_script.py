@@ -76,8 +76,9 @@ class Layout:
         """The words that change user; USER:GROUP may be names or numbers."""
         if self.su_exec:
             return ["su-exec", account]
-        if ":" in account:
-            return ["s6-envuidgid", "-nB", "--", account, "s6-applyuidgid", "-U"]
+        if ":" in account and not account.replace(":", "").isdigit():
+            # -B sets no list of groups, and s6-applyuidgid wants one
+            return ["env", "GIDLIST=", "s6-envuidgid", "-nB", "--", account, "s6-applyuidgid", "-Uz"]
         return ["s6-setuidgid", account]
 
     def interpreter(self, program: str) -> str:

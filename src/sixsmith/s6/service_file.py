@@ -544,6 +544,8 @@ def _operator(text: str) -> str:
 def _account(text: str) -> str:
     if not _ACCOUNT.fullmatch(text):
         raise _Wrong(f"'{text}' is not a user", "a name, or USER:GROUP")
+    if text.isdigit():
+        raise _Wrong(f"'{text}' is a number without a group", f"say {text}:{text}")
     return str(text)
 
 
