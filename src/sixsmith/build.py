@@ -20,7 +20,7 @@ from sixsmith.assemble import assemble_tree, completed
 from sixsmith.bases import Base, ImageBase, open_base
 from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
-from sixsmith.io.local import read_local_files
+from sixsmith.io.local import local_specs, read_local_files
 from sixsmith.io.repository import fetch_packages
 from sixsmith.io.store import Store
 from sixsmith.io.supply import Supply
@@ -45,6 +45,8 @@ class _Remembered(msgspec.Struct, array_like=True):
     size: int
     layers: tuple[Layer, ...]
     warnings: tuple[str, ...]
+    stamps: tuple[tuple[int, int], ...]
+    """Of the manifest and the layers: a blob that was touched since is read again before it is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ class Line:
         locked = self._locked(variant)
         pinned = Digest(locked.base) if locked is not None and locked.base.startswith("sha256:") else None
         base = open_base(variant, supply=self._supply, store=self._store, parents=self._bases, pinned=pinned)
-        files = read_local_files(variant.files)
+        files = read_local_files(local_specs(variant), self._supply.trace)
         if locked is not None and self._lock is not None:
             return self._lock.plan(variant, base=base.facts, files=files), base
         repositories = self._supply.repositories(variant) if variant.packages else []
@@ -342,11 +344,18 @@ def _recall(plan: BuildPlan, store: Store) -> BuiltImage | None:
         known = msgspec.msgpack.decode(kept, type=_Remembered)
     except msgspec.DecodeError:
         return None
-    if not store.has(known.descriptor.digest) or not all(store.has(layer.digest) for layer in known.layers):
-        return None
+    for digest, stamp in zip(_blobs_of(known.descriptor, known.layers), known.stamps, strict=True):
+        found = store.stamp(digest)
+        if found is None or (found != stamp and store.find(digest) is None):
+            return None
     return BuiltImage(plan.variant, plan, known.descriptor, known.size, known.layers, known.warnings, True, 0.0)
 
 
 def _remember(built: BuiltImage, store: Store) -> None:
-    known = _Remembered(built.descriptor, built.size, built.layers, built.warnings)
+    stamps = tuple(store.stamp(digest) or (0, 0) for digest in _blobs_of(built.descriptor, built.layers))
+    known = _Remembered(built.descriptor, built.size, built.layers, built.warnings, stamps)
     store.keep("image", built.plan.id, msgspec.msgpack.encode(known))
+
+
+def _blobs_of(descriptor: Descriptor, layers: Sequence[Layer]) -> tuple[Digest, ...]:
+    return (descriptor.digest, *(layer.digest for layer in layers))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sixsmith.cli.session import Session, family_options
 from sixsmith.errors import UsageError
+
+if TYPE_CHECKING:
+    from sixsmith.build import BuiltFamily
 
 __all__ = ["command"]
 
@@ -40,28 +46,52 @@ def command(
     from datetime import date
 
     from sixsmith.build import build_family, write_output
-    from sixsmith.cli.console import human_size, human_time, print_json, print_table
+    from sixsmith.cli.unchanged import Watch, leave_receipt
 
     if archive is not None and not archive.absolute().parent.is_dir():
         raise UsageError(f"--archive {archive}: no folder {archive.parent}")
-    family = session.load_family()
-    lock = session.load_lock(needed=frozen)
-    selected = session.select(family, cells, arches)
-    with session.open_store() as store:
-        built = build_family(
-            selected,
-            family=family,
-            supply=session.supply(store, lock),
-            store=store,
-            lock=lock,
-            frozen=frozen,
-            reporter=session.reporter,
-            today=date.today(),
-        )
-        write_output(built, store=store, output=output, archive=archive)
+    with Watch() as watch:
+        family = session.load_family()
+        lock = session.load_lock(needed=frozen)
+        selected = session.select(family, cells, arches)
+        with session.open_store() as store:
+            built = build_family(
+                selected,
+                family=family,
+                supply=session.supply(store, lock),
+                store=store,
+                lock=lock,
+                frozen=frozen,
+                reporter=session.reporter,
+                today=date.today(),
+            )
+            write_output(built, store=store, output=output, archive=archive)
+            places = f"layouts in {output}" + (f", archive {archive}" if archive else "")
+            arguments = click.get_current_context().find_root().obj
+            if arguments is not None:
+                leave_receipt(
+                    list(arguments),
+                    trace=session.trace,
+                    watch=watch,
+                    store=store,
+                    built=built,
+                    output=output,
+                    archive=archive,
+                    printed=_render(built, session, repeated=True),
+                    errors=_repeated(session, places),
+                )
+    sys.stdout.write(_render(built, session))
+    if not session.json and not session.quiet:
+        click.echo(places, err=True)
+
+
+def _render(built: BuiltFamily, session: Session, *, repeated: bool = False) -> str:
+    """What stands on stdout; `repeated` is what the same build prints when it finds everything done."""
+    from sixsmith.cli.console import human_size, human_time, render_json, render_table
+
+    images = [replace(image, cached=True, seconds=0.0) for image in built.images] if repeated else built.images
     if session.json:
-        print_json({"images": [image.document() for image in built.images], "tags": built.tag_documents()})
-        return
+        return render_json({"images": [image.document() for image in images], "tags": built.tag_documents()})
     rows = [
         [
             " ".join(image.references),
@@ -71,8 +101,15 @@ def command(
             str(len(image.plan.packages)),
             human_time(image.seconds) if not image.cached else "unchanged",
         ]
-        for image in built.images
+        for image in images
     ]
-    print_table(["IMAGE", "PLATFORM", "SIZE", "LAYERS", "PACKAGES", "TIME"], rows, right=(2, 3, 4, 5))
-    if not session.quiet:
-        click.echo(f"layouts in {output}" + (f", archive {archive}" if archive else ""), err=True)
+    return render_table(["IMAGE", "PLATFORM", "SIZE", "LAYERS", "PACKAGES", "TIME"], rows, right=(2, 3, 4, 5))
+
+
+def _repeated(session: Session, places: str) -> str:
+    """What the same build says on stderr when it finds everything done."""
+    from sixsmith.cli.console import lines_of_repetition
+
+    brief = not session.json and sys.stderr.isatty()
+    lines = lines_of_repetition(session.reporter.events, quiet=session.quiet, brief=brief)
+    return "".join(lines) + (f"{places}\n" if not session.json and not session.quiet else "")

@@ -58,18 +58,30 @@ def human_time(seconds: float) -> str:
 
 def print_json(document: Any) -> None:
     """The one document of `--json`."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(render_json(document))
+
+
+def render_json(document: Any) -> str:
+    """A document as `--json` prints it."""
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """A plain aligned table: the same text on a terminal, in a pipe and in a document."""
+    sys.stdout.write(render_table(headings, rows, right=right))
+
+
+def render_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """The text of `print_table`."""
+    lines = []
     widths = [max(len(str(row[column])) for row in [headings, *rows]) for column in range(len(headings))]
     for row in [headings, *rows]:
         cells = [
             str(cell).rjust(widths[column]) if column in right else str(cell).ljust(widths[column])
             for column, cell in enumerate(row)
         ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        lines.append("  ".join(cells).rstrip() + "\n")
+    return "".join(lines)
 
 
 def show_error(error: SixsmithError, *, json_output: bool = False) -> None:
@@ -112,6 +124,20 @@ def _paint(text: str, code: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
+def lines_of_repetition(events: Sequence[Event], *, quiet: bool, brief: bool) -> list[str]:
+    """What a build that finds everything done would show of these events; `brief` as on a terminal."""
+    shown: tuple[type[Event], ...] = (Warned, CellDone) if brief else (Warned, CellStarted, Resolved, CellDone)
+    reporter = PlainReporter(quiet=quiet)
+    lines = []
+    for event in events:
+        if isinstance(event, CellDone):
+            event = CellDone(event.cell, event.digest, event.size, 0.0)
+        line = reporter.line(event) if isinstance(event, shown) else None
+        if line is not None:
+            lines.append(line + "\n")
+    return lines
+
+
 class PlainReporter:
     """One line per thing that a log's reader wants to know."""
 
@@ -119,10 +145,12 @@ class PlainReporter:
         self.quiet = quiet
         self._lock = threading.Lock()
         self._warned: set[str] = set()
+        self.events: list[Event] = []
         self._fetched: dict[str, tuple[int, int, int]] = {}
 
     def __call__(self, event: Event, /) -> None:
         with self._lock:
+            self.events.append(event)
             line = self.line(event)
             if line is not None:
                 sys.stderr.write(line + "\n")
@@ -188,6 +216,7 @@ class LiveReporter(PlainReporter):
 
     def __call__(self, event: Event, /) -> None:
         with self._lock:
+            self.events.append(event)
             if event.cell:
                 self._follow(event)
             if isinstance(event, Warned | CellDone | Skipped):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sixsmith.errors import UsageError
+from sixsmith.io.receipt import Trace
 
 if TYPE_CHECKING:
     from sixsmith.cli.console import PlainReporter
@@ -52,6 +53,7 @@ class Session:
     retries: int | None = None
     json: bool = False
     quiet: bool = False
+    trace: Trace = field(default_factory=Trace, repr=False)
     _reporter: PlainReporter | None = field(default=None, repr=False)
     _http: Http | None = field(default=None, repr=False)
 
@@ -116,7 +118,7 @@ class Session:
         """A mirror at a URL or in a folder."""
         from sixsmith.io.mirror import Mirror
 
-        return Mirror(place, self.http)
+        return Mirror(place, self.http, self.trace)
 
     def supply(self, store: Store, lock: Lock | None = None) -> Supply:
         """Everything that comes from outside, verified, through the store."""
@@ -133,7 +135,10 @@ class Session:
                 )
             )
         vault = self.vault.absolute() if self.vault else None
-        pins = {**(lock.pins() if lock else {}), **(_read_checksums(self.checksums) if self.checksums else {})}
+        pins = lock.pins() if lock else {}
+        if self.checksums:
+            self.trace.note("bytes", self.checksums)
+            pins |= _read_checksums(self.checksums)
         return Supply(
             store=store,
             mirror=self.open_mirror(str(vault / "alpine") if vault else self.mirror),
@@ -143,21 +148,37 @@ class Session:
             http=self.http,
             credentials=self.credentials(),
             allow_untrusted=self.allow_untrusted,
-            extra_keys=_read_keys(self.keys) if self.keys else {},
+            extra_keys=self._read_keys(self.keys) if self.keys else {},
             pins=pins,
+            trace=self.trace,
             jobs=self.workers,
             reporter=self.reporter,
         )
 
+    def _read_keys(self, folder: Path) -> dict[str, bytes]:
+        """The public keys in a folder, by file name. Raises UsageError when there is none."""
+        self.trace.note("names", folder)
+        keys = {path.name: path.read_bytes() for path in sorted(folder.glob("*.pub"))}
+        if not keys:
+            raise UsageError(f"--keys {folder}: no *.pub in it")
+        for name, content in keys.items():
+            self.trace.saw_bytes(folder / name, content)
+        return keys
+
     def load_family(self) -> Family:
         """The family file. Raises UsageError when it is not there, MatrixError when it is wrong."""
-        from sixsmith.matrix import load_family
+        from sixsmith.matrix import parse_family
 
         if self.file.is_dir():
             raise UsageError(f"{self.file} is a folder", hint=f"-f {self.file / 'sixsmith.yaml'}")
         if not self.file.is_file():
             raise UsageError(f"no {self.file} here", hint="`sixsmith init` writes one; `-f FILE` names another")
-        return load_family(self.file)
+        try:
+            content = self.file.read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read '{self.file}': {error.strerror}") from None
+        self.trace.saw_bytes(self.file, content)
+        return parse_family(content, file=str(self.file), folder=self.file.absolute().parent)
 
     @property
     def lock_file(self) -> Path:
@@ -166,27 +187,22 @@ class Session:
 
     def load_lock(self, *, needed: bool = False) -> Lock | None:
         """The family's lock, or None where there is none. Raises UsageError when it is damaged, or `needed` and missing."""
-        from sixsmith.lock import parse_lock
-
         if not self.lock_file.is_file():
+            self.trace.saw_bytes(self.lock_file, None)
             if needed:
                 raise UsageError(f"no {self.lock_file} here", hint="`sixsmith lock` writes it")
             return None
-        return parse_lock(self.lock_file.read_bytes(), file=str(self.lock_file))
+        from sixsmith.lock import parse_lock
+
+        content = self.lock_file.read_bytes()
+        self.trace.saw_bytes(self.lock_file, content)
+        return parse_lock(content, file=str(self.lock_file))
 
     def select(self, family: Family, patterns: tuple[str, ...], arches: tuple[str, ...]) -> tuple[Variant, ...]:
         """The cells that the arguments name; all of them when there are none."""
         from sixsmith.matrix import select
 
         return tuple(select(family.cells, patterns, arches))
-
-
-def _read_keys(folder: Path) -> dict[str, bytes]:
-    """The public keys in a folder, by file name. Raises UsageError when there is none."""
-    keys = {path.name: path.read_bytes() for path in sorted(folder.glob("*.pub"))}
-    if not keys:
-        raise UsageError(f"--keys {folder}: no *.pub in it")
-    return keys
 
 
 def _read_checksums(file: Path) -> dict[str, Digest]:

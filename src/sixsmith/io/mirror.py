@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from sixsmith.errors import DigestMismatch, FetchError, UsageError
 from sixsmith.io.http import FileMissing, Http, Memory, Sink, TooLarge, hide_credentials
+from sixsmith.io.receipt import Trace
 
 __all__ = ["FileMissing", "Mirror"]
 
@@ -21,13 +22,14 @@ _CHUNK = 1 << 20
 
 
 class Mirror:
-    """Files at one place. `place` is an http(s) or file URL, or a folder.
+    """Files at one place. `place` is an http(s) or file URL, or a folder. `trace` is told what is found there.
 
     Raises UsageError for any other kind of URL.
     """
 
-    def __init__(self, place: str, http: Http) -> None:
+    def __init__(self, place: str, http: Http, trace: Trace | None = None) -> None:
         self._http = http
+        self._trace = trace or Trace()
         self._folder: Path | None = None
         scheme = _URL.match(place)
         if not scheme:
@@ -56,9 +58,26 @@ class Mirror:
 
         Raises FetchError (FileMissing when the mirror answers and has no such file), DigestMismatch for the wrong size.
         """
+        try:
+            content = self.read_promised(path, limit=limit, size=size)
+        except FileMissing:
+            self._note(path, None)
+            raise
+        self._note(path, content)
+        return content
+
+    def read_promised(self, path: str, *, limit: int, size: int | None = None) -> bytes:
+        """As `read`, for a file whose checksum the caller knows: that it was read says nothing about the build."""
         memory = Memory()
         self.fetch(path, memory, size=size, limit=limit)
         return memory.taken
+
+    def _note(self, path: str, content: bytes | None) -> None:
+        where = self._at(path)
+        if isinstance(where, Path):
+            self._trace.saw_bytes(where, content)
+        else:
+            self._trace.spoil(f"{path} was read from a mirror on the network")
 
     def fetch(
         self,
@@ -97,7 +116,9 @@ class Mirror:
         """Whether the mirror has this file. Raises FetchError when it does not answer."""
         where = self._at(path)
         if isinstance(where, Path):
+            self._trace.note("look", where)
             return where.is_file()
+        self._trace.spoil(f"{path} was looked for on a mirror on the network")
         try:
             return self._http.exists(where)
         except FetchError as error:
@@ -108,6 +129,7 @@ class Mirror:
         where = self._at(path, folder=True)
         if not isinstance(where, Path):
             return None
+        self._trace.note("names", where)
         try:
             return sorted(entry.name for entry in where.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -128,6 +150,7 @@ class Mirror:
 
     def _copy(self, source: Path, sink: Sink, limit: int | None, progress: Callable[[int, int], None] | None) -> int:
         """As `Http.fetch`, from a file."""
+        self._trace.explain(source)
         try:
             with source.open("rb", buffering=0) as file:
                 total = source.stat().st_size
@@ -147,9 +170,7 @@ class Mirror:
 
     def _no_such(self, path: str) -> FileMissing:
         if self._folder is not None and not self._folder.is_dir():
-            return FileMissing(
-                f"{path}: the mirror {self} is not there", hint="that folder does not exist"
-            )
+            return FileMissing(f"{path}: the mirror {self} is not there", hint="that folder does not exist")
         return FileMissing(f"{path} is not on the mirror {self}")
 
     def _failed(self, path: str, error: FetchError) -> FetchError:

@@ -162,7 +162,7 @@ class PackageRepository:
         return raw
 
     def _read(self, file: str, size: int) -> bytes:
-        return self.mirror.read(f"{self.folder}/{file}", limit=max(size, 1 << 20) + 4096)
+        return self.mirror.read_promised(f"{self.folder}/{file}", limit=max(size, 1 << 20) + 4096)
 
     def _kept(self, record: PackageRecord, store: Store) -> InstallPackage | None:
         """The package as an earlier build kept it, or None."""

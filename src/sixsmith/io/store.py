@@ -39,6 +39,7 @@ from types import TracebackType
 from typing import IO, Any, BinaryIO
 
 from sixsmith.errors import DigestMismatch, FormatError, StoreError
+from sixsmith.io.records import CHECKSUM_SIZE, open_record, seal_record
 from sixsmith.model.digest import Digest, digest_of, hex_of, parse_digest
 
 __all__ = ["BlobMissing", "BlobWriter", "Damage", "Store"]
@@ -56,7 +57,6 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:-]{0,127}\Z")
 _MAX_MANIFEST = (
     4 << 20
 )  # distribution-spec: registries should take manifests of at least 4 MiB; nobody writes larger ones
-_CHECKSUM = 32  # bytes of sha256 in front of a record's payload
 _BUFFER = 64 << 10  # bytes gathered before a write
 
 
@@ -221,16 +221,29 @@ class Store:
             raw = _read_file(self._record_path(kind, key))
         except OSError:
             return None
-        found = _open_record(kind, raw)
+        found = open_record(kind, raw)
         return found[1] if found and found[0] == key else None
 
     def keep(self, kind: str, key: str, payload: bytes) -> None:
         """Keep a small fact. An older one with the same kind and key is replaced. Raises StoreError."""
         path = self._record_path(kind, key)
         with self._disk("write"):
-            self._write(path, _seal_record(kind, key, payload), durable=False, mode=0o666)
+            self._write(path, seal_record(kind, key, payload), durable=False, mode=0o666)
+
+    def record_file(self, kind: str, key: str) -> Path:
+        """Where the record is, or would be."""
+        return Path(self._record_path(kind, key))
 
     # ---- roots
+
+    @property
+    def index_file(self) -> Path:
+        """Where the roots are."""
+        return self._index
+
+    def root_text(self, name: str, digest: Digest) -> str:
+        """How a root stands in `index_file`."""
+        return json.dumps(self._root_entry(name, digest), separators=(",", ":"))
 
     def roots(self) -> dict[str, Digest]:
         """What is kept on purpose: name → digest of a manifest or index in the store. Raises StoreError when unreadable."""
@@ -286,7 +299,7 @@ class Store:
                 if (found := _file_digest(path)) != f"sha256:{path.name}":
                     damages.append((path, Damage("blob", f"sha256:{path.name}", f"its bytes have {found}")))
             for path in self._record_files():
-                if _open_record(path.parent.name, _read_quietly(path)) is None:
+                if open_record(path.parent.name, _read_quietly(path)) is None:
                     damages.append((path, Damage("record", f"{path.parent.name}/{path.name}", "its checksum is wrong")))
             missing = self._verify_roots()
             if remove:
@@ -443,7 +456,7 @@ class Store:
         """Every record with its time of last use and the digests that it mentions, in its key or payload."""
         for path in self._record_files():
             used = _last_use(path)
-            text = _read_quietly(path)[_CHECKSUM:]
+            text = _read_quietly(path)[CHECKSUM_SIZE:]
             mentioned = {Digest(f"sha256:{found.decode()}") for found in _MENTION.findall(text)}
             if _HEX.match(path.name):
                 mentioned.add(Digest(f"sha256:{path.name}"))
@@ -656,22 +669,6 @@ def _read_quietly(path: Path) -> bytes:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _seal_record(kind: str, key: str, payload: bytes) -> bytes:
-    """A record as stored: sha256 of kind and all that follows, length of the key, key, payload."""
-    name = key.encode()
-    body = len(name).to_bytes(4, "little") + name + payload
-    return hashlib.sha256(kind.encode() + b"\0" + body).digest() + body
-
-
-def _open_record(kind: str, raw: bytes) -> tuple[str, bytes] | None:
-    """Key and payload of a stored record, or None when it is damaged."""
-    body = raw[_CHECKSUM:]
-    if hashlib.sha256(kind.encode() + b"\0" + body).digest() != raw[:_CHECKSUM]:
-        return None
-    end = 4 + int.from_bytes(body[:4], "little")
-    return body[4:end].decode(), body[end:]
 
 
 def _parse_manifest(blob: bytes) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from sixsmith.errors import DigestMismatch, FetchError, FormatError, UsageError
 from sixsmith.events import Fetched, Reporter, Warned, silent
 from sixsmith.io.http import Http
 from sixsmith.io.mirror import Mirror
+from sixsmith.io.receipt import Trace
 from sixsmith.io.registry_auth import CredentialSource
 from sixsmith.io.repository import PackageRepository
 from sixsmith.io.store import Store
@@ -55,6 +56,7 @@ class Supply:
     reporter: Reporter = silent
     vault: Mirror | None = None
     pins: Mapping[str, Digest] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace, repr=False)
     _repositories: dict[tuple[str, ...], PackageRepository] = field(default_factory=dict, repr=False)
     _files: dict[str, PlannedFile] = field(default_factory=dict, repr=False)
     _names: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
@@ -103,6 +105,7 @@ class Supply:
             path = Path(choice.key)
             try:
                 keys[path.name] = path.read_bytes()
+                self.trace.saw_bytes(path, keys[path.name])
             except OSError as error:
                 raise UsageError(f"key of repository '{choice.name}': {path}: {error.strerror}") from None
         return Keyring(keys)
@@ -127,6 +130,8 @@ class Supply:
             if key not in self._images:
                 if pinned is not None and self.vault is not None and self.vault.is_folder:
                     vault_image(Path(str(self.vault)) / "images" / pinned.replace(":", "-"), self.store)
+                if pinned is None:
+                    self.trace.spoil(f"{reference} was looked up in its registry")
                 asked = reference if pinned is None else f"{reference.partition('@')[0]}@{pinned}"
                 self._images[key] = pull_image(
                     asked,
@@ -235,12 +240,16 @@ class Supply:
                 return self._files[key]
             pinned = self.store.record("pin", _plain(key))
             first = promised is None and pinned is None
+            if first:
+                self.trace.spoil(f"{key} is pinned at its first use")
+            elif promised is None:
+                self.trace.note("bytes", self.store.record_file("pin", _plain(key)))
             expected = promised or (Digest(pinned.decode()) if pinned is not None else None)
             if expected is not None and self.store.has(expected):
                 file = PlannedFile(key, expected, self.store.size(expected))
                 self.reporter(Fetched("", key, file.size, True))
             else:
-                raw = mirror.read(path, limit=MAX_TARBALL)
+                raw = mirror.read_promised(path, limit=MAX_TARBALL)
                 digest = digest_of(raw)
                 if expected is not None and digest != expected:
                     raise DigestMismatch(
