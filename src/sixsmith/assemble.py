@@ -13,7 +13,7 @@ from sixsmith import catalog
 from sixsmith.apk.archive import record_from_control
 from sixsmith.apk.index import PackageRecord
 from sixsmith.bases import Base
-from sixsmith.errors import LintFailed, UsageError, nearest
+from sixsmith.errors import LintFailed, Place, UsageError, nearest
 from sixsmith.io.local import LocalSource
 from sixsmith.io.repository import StoredPackage
 from sixsmith.io.store import Store
@@ -26,8 +26,9 @@ from sixsmith.rootfs.accounts import apply_accounts, gid_of, uid_of
 from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install
 from sixsmith.rootfs.tree import Member, Tree
 from sixsmith.s6.finding import Finding
-from sixsmith.s6.lint import lint_image
+from sixsmith.s6.lint import find_overlay, lint_image
 from sixsmith.variant import FileSpec, Variant
+from sixsmith.variant import Healthcheck as AskedHealthcheck
 
 __all__ = ["Assembly", "assemble_tree", "completed", "settings_for"]
 
@@ -80,8 +81,9 @@ def assemble_tree(
     apply_accounts(tree, variant.accounts.users, variant.accounts.groups)
     for spec in variant.files:
         _put_file(tree, spec, plan)
-    settings = settings_for(plan, tree)
-    findings = _lint(plan, tree, settings, base, laid)
+    services = _add_services(variant, tree)
+    settings = settings_for(plan, services.health)
+    findings = _lint(plan, tree, settings, base, [*(laid.findings if laid else ()), *services.findings])
     if strict:
         _refuse_errors(variant, findings)
     warnings += [str(finding) for finding in findings if finding.severity != "info"]
@@ -89,14 +91,59 @@ def assemble_tree(
     return Assembly(tree, settings, _layer_packages(plan, packages), overlay, tuple(warnings), findings)
 
 
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """What adding the services gave: a health check's command, and what their overlay cannot express."""
+
+    health: tuple[str, ...] | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def _add_services(variant: Variant, tree: Tree) -> _Services:
+    """Renders the cell's services for the overlay that the image has, into the tree.
+
+    Raises UsageError for services without an overlay, MatrixError for services that are described wrongly.
+    """
+    if not variant.services:
+        return _Services()
+    from sixsmith.s6 import render  # most images have no services of their own
+    from sixsmith.s6.service_file import read_services
+
+    version = _overlay_version(variant, tree)
+    if isinstance(variant.services, str):
+        rendered = render.read_service_folder(variant.services, version)
+        render.apply_services(tree, rendered)
+        return _Services(findings=rendered.findings)
+    place = variant.place or Place("sixsmith.yaml")
+    services = read_services(variant.services, place=place, closed=variant.parent is None)
+    rendered = render.render_services(services, version, tree=tree)
+    render.apply_services(tree, rendered)
+    return _Services(render.health_check(services, version), rendered.findings)
+
+
+def _overlay_version(variant: Variant, tree: Tree) -> str:
+    """The overlay that services are rendered for: the cell's own, its parent's, or the one that is found in the image."""
+    if variant.overlay is not None:
+        return variant.overlay.version
+    if "s6-overlay" in variant.axes:
+        return variant.axes["s6-overlay"]
+    found = find_overlay(tree)
+    if found is None or not found.possible:
+        raise UsageError(
+            f"{variant.id} has services but no s6-overlay",
+            place=variant.place,
+            hint="give it an `s6-overlay` axis, or a parent that has one",
+        )
+    return found.version or found.possible[-1]
+
+
 def _lint(
-    plan: BuildPlan, tree: Tree, settings: ImageSettings, base: Base, laid: LaidOverlay | None
+    plan: BuildPlan, tree: Tree, settings: ImageSettings, base: Base, found_before: Sequence[Finding]
 ) -> tuple[Finding, ...]:
     """What is wrong with the finished image; not again what the catalogue says of the overlay's release."""
     variant = plan.variant
-    also: list[Finding] = []
-    if laid is not None and variant.overlay is not None:
-        also += laid.findings
+    also = list(found_before)
+    if variant.overlay is not None:
         also += check_base(tree, variant.overlay.version)
         also += check_bundles(tree, variant.overlay.version, syslogd=variant.overlay.syslogd)
     whole = settings if base.config is None else inherited(settings_of(base.config), settings)
@@ -286,8 +333,11 @@ def _nobody(kind: str, name: str, tree: Tree, file: str, spec: FileSpec) -> Usag
 # ---- how the container starts
 
 
-def settings_for(plan: BuildPlan, tree: Tree) -> ImageSettings:
-    """The image's settings: what the family file says, and what the overlay needs where it says nothing."""
+def settings_for(plan: BuildPlan, health: tuple[str, ...] | None = None) -> ImageSettings:
+    """The image's settings: what the family file says, and what the overlay needs where it says nothing.
+
+    `health` is the health check that the services' readiness makes, for an image that names none.
+    """
     variant = plan.variant
     env = dict(variant.env)
     entrypoint = variant.entrypoint
@@ -307,9 +357,13 @@ def settings_for(plan: BuildPlan, tree: Tree) -> ImageSettings:
         ports=variant.ports,
         volumes=variant.volumes,
         stop_signal=variant.stop_signal,
-        healthcheck=Healthcheck(check.command, check.interval, check.timeout, check.start_period, check.retries)
-        if check is not None
-        else None,
+        healthcheck=_healthcheck(check, health),
         labels=variant.labels,
         annotations=variant.annotations,
     )
+
+
+def _healthcheck(said: AskedHealthcheck | None, health: tuple[str, ...] | None) -> Healthcheck | None:
+    if said is not None:
+        return Healthcheck(said.command, said.interval, said.timeout, said.start_period, said.retries)
+    return Healthcheck(health) if health is not None else None

@@ -314,6 +314,7 @@ def _identity(
         "compressor": [compressor(), GZIP_LEVEL],
         "settings": settings,
         "title": variant.image,
+        "order": [list(variant.env), list(variant.services) if isinstance(variant.services, Mapping) else []],
         "repositories": lines,
         "base": [base.kind, base.identity],
         "world": list(world),
