@@ -68,7 +68,7 @@ def test_services_need_an_overlay(tmp_path: Path, world: World, capsys: pytest.C
     assert (
         run(["build", "-f", str(tmp_path / "sixsmith.yaml"), *map(str, places), "-q", "-o", str(tmp_path / "d")]) == 2
     )
-    assert "has services but no s6-overlay" in capsys.readouterr().err
+    assert "services need s6-overlay" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
 
 
