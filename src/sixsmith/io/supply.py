@@ -16,6 +16,7 @@ from pathlib import Path
 from sixsmith import catalog
 from sixsmith.apk.index import PackageRecord
 from sixsmith.apk.signature import Keyring
+from sixsmith.catalog import Checksum
 from sixsmith.errors import DigestMismatch, FetchError, FormatError, UsageError
 from sixsmith.events import Fetched, Reporter, Warned, silent
 from sixsmith.io.http import Http
@@ -148,18 +149,16 @@ class Supply:
     def minirootfs(self, alpine: str, arch: Arch, point: str | None = None) -> PlannedFile:
         """The minirootfs of `point`, or of the newest point release, verified and in the store.
 
-        Its sha256 is the lock's, else the mirror's own (latest-releases.yaml or `.sha256`), else the one of the first use.
+        Its sha256 is the lock's, else the mirror's own (latest-releases.yaml or `.sha256`), else the one of the first use;
+        and the sha512 is the catalogue's, where that knows the point release.
         Raises FetchError when the mirror has none, DigestMismatch when it is another file than promised.
         """
         with self._lock:
             name, promised = self._minirootfs_name(alpine, arch, point)
             folder = f"{alpine if alpine == 'edge' else f'v{alpine}'}/releases/{arch.name}"
-            file = self._file(self.mirror, f"{folder}/{name}", name, promised)
             match = _MINIROOTFS.match(name)
-            weak = catalog.minirootfs_checksum(match.group(1), arch.name) if match and name not in self.pins else None
-            if promised is None and weak is not None and not weak.matches(self.store.read(file.digest)):
-                raise DigestMismatch(f"{name}: its {weak.algorithm} is not {weak.digest}, which {weak.sources} has")
-            return file
+            known = catalog.minirootfs_checksum(match.group(1), arch.name) if match and name not in self.pins else None
+            return self._file(self.mirror, f"{folder}/{name}", name, promised, known)
 
     def _minirootfs_name(self, alpine: str, arch: Arch, point: str | None) -> tuple[str, Digest | None]:
         wanted = f"{point}-" if point else ""
@@ -208,11 +207,8 @@ class Supply:
         for name in catalog.overlay_files(choice.version, arch, symlinks=choice.symlinks, syslogd=choice.syslogd):
             key = f"s6-overlay-{choice.version}/{name}"
             promised = self.overlay_digest(choice.version, name)
-            file = self._file(self.overlay_mirror, f"v{choice.version}/{name}", key, promised)
-            weak = catalog.overlay_checksum(choice.version, name)
-            if promised is None and weak is not None and not weak.matches(self.store.read(file.digest)):
-                raise DigestMismatch(f"{key}: its {weak.algorithm} is not {weak.digest}, which {weak.sources} has")
-            files.append(file)
+            known = catalog.overlay_checksum(choice.version, name) if key not in self.pins else None
+            files.append(self._file(self.overlay_mirror, f"v{choice.version}/{name}", key, promised, known))
         return files
 
     def overlay_digest(self, version: str, name: str) -> Digest | None:
@@ -230,11 +226,18 @@ class Supply:
         promised = self.overlay_digest(version, name)
         if promised is not None:
             return promised
-        return self._file(self.overlay_mirror, f"v{version}/{name}", f"s6-overlay-{version}/{name}", None).digest
+        known = catalog.overlay_checksum(version, name)
+        return self._file(self.overlay_mirror, f"v{version}/{name}", f"s6-overlay-{version}/{name}", None, known).digest
 
     # ---- files, once
 
-    def _file(self, mirror: Mirror, path: str, key: str, promised: Digest | None) -> PlannedFile:
+    def _file(
+        self, mirror: Mirror, path: str, key: str, promised: Digest | None, known: Checksum | None = None
+    ) -> PlannedFile:
+        """The file, in the store. It must be what is `promised`, and what the catalogue knows of it by another algorithm.
+
+        A digest that nobody promised is pinned at the first use, after all else agreed.
+        """
         with self._lock:
             if key in self._files:
                 return self._files[key]
@@ -258,14 +261,19 @@ class Supply:
                         if promised
                         else "it is not the file of the first use; `sixsmith store gc` does not forget that, a lock would say which",
                     )
+                if known is not None and not known.matches(raw):
+                    raise DigestMismatch(
+                        f"{mirror}/{path}: its {known.algorithm} is not {known.digest} ({known.sources})",
+                        hint="the mirror's file is not the one that was released; try another mirror",
+                    )
                 self.store.put(raw, verified=digest)
                 file = PlannedFile(key, digest, len(raw))
                 self.reporter(Fetched("", key, len(raw), False))
                 if first:
                     self.store.keep("pin", _plain(key), digest.encode())
-                    self.reporter(
-                        Warned("", f"{key}: no published sha256 is known; pinned at first use to {hex_of(digest)}")
-                    )
+                    if known is None or known.algorithm == "md5":  # which proves nothing
+                        told = "no published sha256 is known" if known is None else "no more than an md5 is known"
+                        self.reporter(Warned("", f"{key}: {told}; pinned at first use to {hex_of(digest)}"))
             self._files[key] = file
             return file
 
