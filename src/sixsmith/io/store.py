@@ -95,6 +95,7 @@ class Store:
         with self._disk("open"):
             self._lock = self._open_layout()
             self._take_shared_lock()
+            self._begin_layout()
 
     def __enter__(self) -> Store:
         return self
@@ -326,13 +327,20 @@ class Store:
         try:
             for folder in (self._blobs, self._records, self._tmp):
                 folder.mkdir(parents=True, exist_ok=True)
-            if not (self.root / "oci-layout").exists():
-                self._replace(self.root / "oci-layout", _LAYOUT)
             return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and self._blobs.is_dir():
                 return os.open(lock, os.O_RDONLY) if lock.exists() else -1
             raise
+
+    def _begin_layout(self) -> None:
+        """Say what the folder is; only under the lock, since whoever opens the store alone sweeps what is being written."""
+        try:
+            if not (self.root / "oci-layout").exists():
+                self._replace(self.root / "oci-layout", _LAYOUT)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
 
     def _take_shared_lock(self) -> None:
         """Sweep leftovers if nobody else has the store open, then share the lock."""
