@@ -5,11 +5,10 @@ ours has to exist in the image. It is a process of the container: what stops the
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH112, PTH116, PTH123, PTH208
+# ruff: noqa: PTH112, PTH116, PTH123, PTH208, PTH110
 
 from __future__ import annotations
 
-import http.client
 import os
 import select
 import signal
@@ -19,8 +18,8 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from sixsmith.boot import syscalls
 from sixsmith.boot.channel import Channel
+from sixsmith.io import kernel
 
 __all__ = ["attach"]
 
@@ -49,7 +48,7 @@ def _join(own: dict[str, int], others: dict[str, int], end: int, foreign: set[in
     try:
         for kind, descriptor in others.items():
             if os.fstat(descriptor).st_ino != own[kind]:
-                syscalls.set_namespace(descriptor)
+                kernel.set_namespace(descriptor)
         if os.fork() == 0:
             _serve(end, foreign)
         os._exit(0)
@@ -59,6 +58,8 @@ def _join(own: dict[str, int], others: dict[str, int], end: int, foreign: set[in
 
 def _serve(end: int, foreign: set[int]) -> NoReturn:
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         kept = os.dup(end)
         os.dup2(kept, 3)
         os.closerange(4, 4096)
@@ -195,8 +196,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     if child == 0:
         _become(request, theirs)
     os.close(theirs)
-    output, timed_out = _collect(ours, child, begun + request["seconds"])
-    _, ended = os.waitpid(child, 0)
+    output, ended, timed_out = _collect(ours, child, begun + request["seconds"])
+    os.close(ours)
     code = os.waitstatus_to_exitcode(ended)
     return {
         "status": code if code >= 0 else 128 - code,
@@ -206,33 +207,25 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _collect(ours: int, child: int, deadline: float) -> tuple[bytes, bool]:
-    output = b""
-    watch = os.pidfd_open(child)
-    waiting = select.poll()
-    waiting.register(ours, select.POLLIN)
-    waiting.register(watch, select.POLLIN)
-    timed_out = False
-    try:
-        while True:
-            left = deadline - time.monotonic()
-            ready = dict(waiting.poll(max(0.0, left) * 1000))
-            if ours in ready:
-                piece = os.read(ours, 1 << 16)
-                output = (output + piece)[:_OUTPUT]
-                if piece:
-                    continue
-                waiting.unregister(ours)
-            if watch in ready:
-                return output, timed_out  # what its children still hold open is not waited for
-            if not ready:
-                timed_out = True
-                with suppress(ProcessLookupError):
-                    os.killpg(child, signal.SIGKILL)
-                return output, timed_out
-    finally:
-        os.close(ours)
-        os.close(watch)
+def _collect(ours: int, child: int, deadline: float) -> tuple[bytes, int, bool]:
+    """Output, exit status and whether time was up. What the command's own children still hold open is not waited for."""
+    output, timed_out, is_open = b"", False, True
+    while True:
+        if is_open and select.select([ours], [], [], 0.02)[0]:
+            piece = os.read(ours, 1 << 16)
+            output = (output + piece)[:_OUTPUT]
+            is_open = bool(piece)
+            if piece:
+                continue
+        elif not is_open:
+            time.sleep(0.001)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return output, status, timed_out
+        if not timed_out and time.monotonic() > deadline:
+            timed_out = True
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
 
 
 def _become(request: dict[str, Any], theirs: int) -> NoReturn:
@@ -249,7 +242,7 @@ def _become(request: dict[str, Any], theirs: int) -> NoReturn:
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
         os.chdir(request.get("workdir") or "/")
-        syscalls.signals_default()
+        kernel.signals_default()
         os.execvpe(request["command"][0], request["command"], request.get("environment") or os.environ)
     except FileNotFoundError:
         os.write(2, f"{request['command'][0]}: not found\n".encode())
@@ -274,15 +267,22 @@ def _connect(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _http(request: dict[str, Any]) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", request["port"], timeout=request["seconds"])
-    try:
-        connection.request("GET", request["path"], headers={"Host": "localhost"})
-        response = connection.getresponse()
-        return {"status": response.status, "body": response.read(_BODY).decode("utf-8", "replace")}
-    except http.client.HTTPException as error:
-        return {"trouble": f"no HTTP: {type(error).__name__}"}
-    finally:
-        connection.close()
+    """GET of a path, in HTTP/1.0, so that the answer ends with the connection."""
+    deadline = time.monotonic() + request["seconds"]
+    with socket.create_connection(("127.0.0.1", request["port"]), request["seconds"]) as sock:
+        sock.sendall(f"GET {request['path']} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while len(answer) < _BODY and (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            piece = sock.recv(1 << 14)
+            if not piece:
+                break
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    words = head.split(b"\r\n", 1)[0].split()
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+        return {"trouble": "what answers there does not speak HTTP"}
+    return {"status": int(words[1]), "body": body.decode("utf-8", "replace")}
 
 
 _ACTIONS = {

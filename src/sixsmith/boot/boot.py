@@ -148,7 +148,9 @@ class _Boot:
         if seen.container.end is None:
             self.results += [check_custom(seen, check) for check in self.terms.checks]
         elif self.terms.checks:
-            self.results += [seen.failed(str(check.get("name", "check")), "the container ended") for check in self.terms.checks]
+            self.results += [
+                seen.failed(str(check.get("name", "check")), "the container ended") for check in self.terms.checks
+            ]
 
     def _stop(self, seen: Observation) -> None:
         if seen.container.end is not None:
@@ -169,7 +171,9 @@ class _Boot:
         self.numbers.stop_ms, self.numbers.exit_code = ms, end.code if end is not None else None
         if not self.terms.keep_grace and seen.layout.supervised:
             own = self.machine.image.env.get("S6_KILL_GRACETIME", "3000")
-            self.notes.append(f"stopped with S6_KILL_GRACETIME={GRACE_MS} instead of {own} (ms); add the difference to stop_ms")
+            self.notes.append(
+                f"stopped with S6_KILL_GRACETIME={GRACE_MS} instead of {own} (ms); add the difference to stop_ms"
+            )
         if "stop" in self.names:
             finishes = tuple(dict.fromkeys(watched[path] for path in opened if path in watched))
             stop = Stop(ms, finishes, tuple(watched.values()), dependencies)

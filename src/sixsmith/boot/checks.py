@@ -112,7 +112,9 @@ def check_oneshots(seen: Observation) -> CheckResult:
 
 def _scripts(seen: Observation, kind: str) -> list[tuple[str, int]]:
     """Scripts of cont-init.d or cont-finish.d with their exit codes, in the order in which they ran."""
-    pattern = re.compile(rf"(?:\[{kind}\.d\] (?P<old>\S+): exited (?P<was>\d+)|{kind}: info: (?:.*/)?(?P<new>[^/ ]+) exited (?P<code>\d+))")
+    pattern = re.compile(
+        rf"(?:\[{kind}\.d\] (?P<old>\S+): exited (?P<was>\d+)|{kind}: info: (?:.*/)?(?P<new>[^/ ]+) exited (?P<code>\d+))"
+    )
     found = []
     for line in seen.container.lines:
         match = pattern.search(line.text)
@@ -236,7 +238,10 @@ def _run_as_user(seen: Observation, command: list[str], seconds: float) -> dict[
     """As `docker exec` runs it: the image's environment, folder and (numeric) user."""
     uid, _, gid = seen.container.spec.user.partition(":")
     user = [int(uid), int(gid) if gid.isdigit() else 0, []] if uid.isdigit() else None
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **seen.container.spec.environment}
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        **seen.container.spec.environment,
+    }
     return seen.container.run(
         command,
         seconds=seen.terms.seconds(seconds),
@@ -402,7 +407,9 @@ def check_stop(seen: Observation, stop: Stop) -> CheckResult:
     signal_name = seen.image.stop_signal
     if stop.ms is None:
         left = ", ".join(_still_running(seen)) or "process 1"
-        return seen.failed(name, f"{signal_name} did not stop it within {limit:g} s; still running: {left}", about=("stop",))
+        return seen.failed(
+            name, f"{signal_name} did not stop it within {limit:g} s; still running: {left}", about=("stop",)
+        )
     missed = [service for service in stop.watched if service not in stop.finishes]
     if missed:
         return seen.failed(name, f"the finish script of {', '.join(missed)} was never run", about=tuple(missed))
@@ -411,7 +418,9 @@ def check_stop(seen: Observation, stop: Stop) -> CheckResult:
         for needed in needs:
             if service in order and needed in order and order[service] > order[needed]:
                 return seen.failed(name, f"{needed} stopped before {service}, which needs it", about=(service, needed))
-    complaints = [line.text for line in seen.container.lines if "timed out" in line.text or "lasts too long" in line.text]
+    complaints = [
+        line.text for line in seen.container.lines if "timed out" in line.text or "lasts too long" in line.text
+    ]
     if complaints:
         return seen.failed(name, f"not everything stopped by itself: {complaints[-1].strip()}")
     failed = [f"cont-finish.d/{script} exited {code}" for script, code in _scripts(seen, "cont-finish") if code]

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import sixsmith
 from sixsmith.boot.channel import Channel, pair
 from sixsmith.boot.image import BootImage
 from sixsmith.boot.runners import Runner
@@ -94,9 +96,10 @@ class Machine:
 
         runner = self.runner
         life, self._life = os.pipe()
-        arguments = [str(theirs.fileno()), str(life), json.dumps(sys.path)]
+        path = [str(Path(sixsmith.__file__).parents[1]), *sys.path]
+        arguments = [str(theirs.fileno()), str(life), json.dumps(path)]
         self._keeper = subprocess.Popen(
-            [sys.executable, "-E", "-s", "-c", _CODE, *arguments],
+            [sys.executable, "-E", "-s", "-S", "-c", _CODE, *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), life),
             cwd="/",

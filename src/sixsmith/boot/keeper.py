@@ -17,6 +17,7 @@ Control groups are shown read-only, so that no runtime makes any.
 from __future__ import annotations
 
 import codecs
+import gc
 import os
 import select
 import signal
@@ -29,12 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # All of it at once: in a user namespace, Python's own files may be out of reach (a home folder of mode 0700).
-from sixsmith.boot import agent, starters, syscalls
+from sixsmith.boot import agent, starters
 from sixsmith.boot.channel import Channel
 from sixsmith.boot.spec import RunSpec
 from sixsmith.boot.unpack import merge_layers
+from sixsmith.io import kernel
 from sixsmith.io.disk import write_tree
-from sixsmith.sandbox import kernel
 
 if TYPE_CHECKING:
     from sixsmith.rootfs.tree import Tree
@@ -59,6 +60,7 @@ def main(link: int, life: int) -> int:
         codecs.lookup(name)
     if begin["zstd"]:
         import_module("zstandard")
+    gc.disable()  # most of what is made here lives as long as the keeper, which is not long
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for sixsmith, which puts away in order
     try:
         _leave(begin, channel)
@@ -129,8 +131,11 @@ class Keeper:
         self.tree: Tree | None = None
         self.started: starters.Started | None = None
         self.runs = 0
-        self._watch = -1
-        self._statuses: dict[int, int] = {}
+        self._status: int | None = None
+        # Not a pidfd: the kernel sometimes does not wake who polls that of a program with threads, such as runc.
+        self._children, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._opens: tuple[int, dict[int, str]] | None = None
         self.stage = _settle(begin) if self.isolated else begin["folder"]
 
@@ -138,20 +143,19 @@ class Keeper:
 
     def serve(self) -> None:
         """Answers until the other side is gone."""
+        waiting = select.poll()
+        waiting.register(self.channel.fileno(), select.POLLIN)
+        waiting.register(self._children, select.POLLIN)
         while True:
-            waiting = select.poll()
-            waiting.register(self.channel.fileno(), select.POLLIN)
-            if self._watch >= 0:
-                waiting.register(self._watch, select.POLLIN)
-            ready = dict(waiting.poll(1000))
-            if self._watch in ready:
-                self._tell_end()
+            ready = dict(waiting.poll())
+            if self._children in ready:
+                os.read(self._children, 4096)
+                self._reap()
             if self.channel.fileno() in ready:
                 request = self.channel.receive()
                 if request is None:
                     return
                 self._answer(*request)
-            self._reap()
 
     def _answer(self, request: dict[str, Any], descriptors: list[int]) -> None:
         try:
@@ -176,7 +180,7 @@ class Keeper:
             if pid == 0:
                 return
             if self.started is not None and pid == self.started.waitable:
-                self._statuses[pid] = status
+                self._tell_end(status)
 
     # --- requests
 
@@ -198,7 +202,7 @@ class Keeper:
         self.runs += 1
         spec = RunSpec.from_document(request["spec"])
         self.started = starters.start(request["runner"], self, spec, descriptors[0])
-        self._watch = os.pidfd_open(self.started.waitable)
+        self._reap()  # it may have ended already, before it was known whose end that is
         return {"pid": self.started.pid, "at": time.monotonic(), "notes": list(self.started.notes)}
 
     def _on_attach(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -218,13 +222,13 @@ class Keeper:
         if self.started is None:
             return {"trouble": "no container is running"}
         root = f"/proc/{self.started.pid}/root"
-        self._opens = syscalls.watch_opens([root + path for path in request["paths"]])
+        self._opens = kernel.watch_opens([root + path for path in request["paths"]])
         return {"watching": [path.removeprefix(root) for path in self._opens[1].values()]}
 
     def _on_watched(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         if self._opens is None:
             return {"opened": []}
-        opened = syscalls.watched_names(*self._opens)
+        opened = kernel.watched_names(*self._opens)
         self._forget_opens()
         return {"opened": [path.partition("/root")[2] for path in opened]}
 
@@ -253,37 +257,30 @@ class Keeper:
 
     # --- the container's end
 
-    def _tell_end(self) -> None:
-        at = time.monotonic()
-        self._reap()
+    def _tell_end(self, status: int) -> None:
         assert self.started is not None
-        status = self._statuses.pop(self.started.waitable, None)
-        code = os.waitstatus_to_exitcode(status) if status is not None else 255
-        self._close_watch()
+        self._status = status
+        code = os.waitstatus_to_exitcode(status)
         if self.started.exit_code is not None:
             code = self.started.exit_code(code)
-        self.channel.send({"ended": code if code >= 0 else 128 - code, "at": at})
+        self.channel.send({"ended": code if code >= 0 else 128 - code, "at": time.monotonic()})
 
     def end_container(self) -> None:
         """Kills what is left of the container, and takes its mounts away."""
-        started, self.started = self.started, None
+        started = self.started
         if started is None:
             return
-        if self._watch >= 0:
+        if self._status is None:
             for pid in (started.pid, started.waitable):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            waiting = select.poll()
-            waiting.register(self._watch, select.POLLIN)
-            waiting.poll(3000)
-            self._close_watch()
+            self.started = None  # nobody waits for this end
+            deadline = time.monotonic() + 3
+            while _is_child(started.waitable) and time.monotonic() < deadline:
+                time.sleep(0.002)
+        self.started, self._status = None, None
         self._reap()
-        self._statuses.clear()
         started.put_away()
-
-    def _close_watch(self) -> None:
-        os.close(self._watch)
-        self._watch = -1
 
     def _forget_opens(self) -> None:
         if self._opens is not None:
@@ -316,6 +313,14 @@ class Keeper:
         return path
 
 
+def _is_child(pid: int) -> bool:
+    """Whether a child of ours still runs; one that has ended is taken note of."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
+
+
 def _settle(begin: dict[str, Any]) -> str:
     """Makes the keeper's own view: its processes, a memory file system, no control groups. Returns the folder of it."""
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
@@ -339,7 +344,7 @@ def _freeze_control_groups() -> None:
     for path in mounts:
         if path.startswith("/sys/fs/cgroup"):
             with suppress(OSError):  # in a user namespace they cannot be changed, and not be written either
-                kernel.mount("none", path, "", syscalls.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
+                kernel.mount("none", path, "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
 
 
 def _register(line: str, place: str) -> None:

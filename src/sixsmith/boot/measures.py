@@ -19,7 +19,13 @@ _HISTORY = "boot-history"
 _LAST = "boot-report"
 _LENGTH = 100
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_NOTABLE = {"ready_ms": (0.3, 50), "stop_ms": (0.3, 50), "memory": (0.1, 64 << 10), "processes": (0, 0), "size": (0.02, 4096)}
+_NOTABLE = {
+    "ready_ms": (0.3, 50),
+    "stop_ms": (0.3, 50),
+    "memory": (0.1, 64 << 10),
+    "processes": (0, 0),
+    "size": (0.02, 4096),
+}
 """What change is worth a word: a share of the old value, and at least so much."""
 
 
@@ -38,10 +44,9 @@ def check_budget(measures: Measures, budget: Mapping[str, str]) -> list[CheckRes
             found, most = getattr(measures, name), bytes_of(budget[name])
             results.append(_gate(name, f"{found:,} bytes", f"{most:,} ({budget[name]})", found <= most))
     if "ready" in budget:
-        most = int(budget["ready"]) / 1e6
-        found = measures.ready_ms
-        words = "never ready" if found is None else f"ready after {found} ms"
-        results.append(_gate("ready", words, f"{most:g} ms", found is not None and found <= most))
+        limit, ready = int(budget["ready"]) / 1e6, measures.ready_ms
+        words = "never ready" if ready is None else f"ready after {ready} ms"
+        results.append(_gate("ready", words, f"{limit:g} ms", ready is not None and ready <= limit))
     return results
 
 

@@ -141,5 +141,3 @@ def start_failed(name: str, error: Exception, terms: Terms) -> CheckResult:
     message, _, said = str(error).partition("\n")
     lines = tuple((line, terms.explain(line)) for line in said.splitlines()[-8:])
     return CheckResult(name, "failed", message, lines)
-
-

@@ -14,9 +14,8 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from sixsmith.boot import syscalls
 from sixsmith.boot.spec import RunSpec
-from sixsmith.sandbox import kernel
+from sixsmith.io import kernel
 
 if TYPE_CHECKING:
     from sixsmith.boot.starters import Account
@@ -66,12 +65,12 @@ def _enter(
         with suppress(OSError):
             socket.sethostname(spec.hostname)
         with suppress(OSError):
-            syscalls.loopback_up()
+            kernel.loopback_up()
         _mount_all(root, spec, alone)
         connect_output(log)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.umask(0o022)
-        syscalls.drop_bounding(frozenset(spec.capabilities))
+        kernel.drop_bounding(frozenset(spec.capabilities))
         if not alone:
             os.setgroups(account.groups)
         os.setresgid(account.gid, account.gid, account.gid)
@@ -80,7 +79,7 @@ def _enter(
         os.chdir(spec.workdir)
         if spec.no_new_privileges:
             kernel.forbid_new_privileges()
-        syscalls.signals_default()
+        kernel.signals_default()
         program = _find(spec.arguments[0], env.get("PATH", ""))
         os.execve(program, list(spec.arguments), env)
     except OSError as error:
@@ -114,7 +113,7 @@ def _mount_all(root: str, spec: RunSpec, alone: bool) -> None:
     kernel.unmount(".")
     os.chdir("/")
     if spec.read_only:
-        kernel.mount("none", "/", "", syscalls.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
+        kernel.mount("none", "/", "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
 
 
 def _mount_devices(dev: str, alone: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sixsmith.boot import plain, syscalls
+from sixsmith.boot import plain
 from sixsmith.boot.spec import RunSpec, container_environment
+from sixsmith.io import kernel
 from sixsmith.io.disk import read_tree, write_tree
-from sixsmith.sandbox import kernel
 
 if TYPE_CHECKING:
     from sixsmith.boot.keeper import Keeper
@@ -266,12 +265,10 @@ def _bwrap(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str],
     command += ["--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", *capabilities]
     command += ["--clearenv", *variables, "--chdir", spec.workdir]
     descriptor = os.open(told, os.O_WRONLY | os.O_CREAT, 0o600)
-    complaints = os.memfd_create("complaints")
     try:
         waitable = _spawn([*command, "--info-fd", str(descriptor), "--", *spec.arguments], log, keep=descriptor)
     finally:
         os.close(descriptor)
-        os.close(complaints)
     pid = _wait_for_number(told, waitable, lambda: "bwrap refused, see the log")
     return Started(pid, waitable, lambda: None)
 
@@ -284,7 +281,7 @@ def _spawn(command: Sequence[str], log: int, *, keep: int = -1) -> int:
         return pid
     try:
         kernel.die_with_parent()
-        syscalls.signals_default()
+        kernel.signals_default()
         os.setsid()
         plain.connect_output(log)
         if keep >= 0:
@@ -303,24 +300,22 @@ def _which(program: str) -> str:
 
 def _wait_for_number(path: str, waitable: int, why: Callable[[], str]) -> int:
     """The process id that a runner writes into a file (a number, or bwrap's JSON) once the container runs."""
-    watch = os.pidfd_open(waitable)
-    waiting = select.poll()
-    waiting.register(watch, select.POLLIN)
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            ended = waiting.poll(2)
-            with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-                text = file.read().strip()
-                number = int(text) if text.isdigit() else int(json.loads(text)["child-pid"])
-                if number:
-                    return number
-            if ended or time.monotonic() > deadline:
-                os.kill(waitable, 9)
-                os.waitpid(waitable, 0)
-                raise OSError(0, why() or "the runner ended before the container ran")
-    finally:
-        os.close(watch)
+    deadline = time.monotonic() + 20
+    while True:
+        # looked at, not taken: how it ended is for the keeper
+        ended = os.waitid(os.P_PID, waitable, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            text = file.read().strip()
+            number = int(text) if text.isdigit() else int(json.loads(text)["child-pid"])
+            if number:
+                return number
+        if not ended and time.monotonic() > deadline:
+            os.kill(waitable, 9)
+            ended = True
+        if ended:
+            os.waitpid(waitable, 0)
+            raise OSError(0, why() or "the runner ended before the container ran")
+        time.sleep(0.001)
 
 
 _Starter = Callable[["Keeper", RunSpec, Account, dict[str, str], str, int], Started]

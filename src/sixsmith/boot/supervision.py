@@ -179,7 +179,9 @@ class Supervision:
 
     def _longruns(self, names: list[str]) -> dict[str, Service]:
         folder = self.layout.scandir
-        paths = [f"{folder}/{name}/{file}" for name in names for file in ("supervise/status", "notification-fd", "down")]
+        paths = [
+            f"{folder}/{name}/{file}" for name in names for file in ("supervise/status", "notification-fd", "down")
+        ]
         found: Mapping[str, str | None] = self.container.inside("read", paths=paths).get("found", {}) if paths else {}
         services = {}
         for name in names:

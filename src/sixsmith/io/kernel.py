@@ -1,4 +1,4 @@
-"""System calls for containers that Python 3.11 has no names for, beside those of `sixsmith.sandbox.kernel`."""
+"""The system calls for containers that Python 3.11 has no names for."""
 
 from __future__ import annotations
 
@@ -12,19 +12,53 @@ from contextlib import suppress
 
 __all__ = [
     "CAPABILITIES",
-    "MS_NOATIME",
+    "MS_BIND",
+    "MS_NODEV",
+    "MS_NOEXEC",
+    "MS_NOSUID",
+    "MS_PRIVATE",
+    "MS_RDONLY",
+    "MS_REC",
     "MS_REMOUNT",
+    "NEWIPC",
+    "NEWNET",
+    "NEWNS",
+    "NEWPID",
+    "NEWUSER",
+    "NEWUTS",
+    "die_with_parent",
     "drop_bounding",
+    "forbid_new_privileges",
     "loopback_up",
+    "mount",
+    "pivot_root",
     "set_namespace",
     "signals_default",
+    "unmount",
+    "unshare",
     "watch_opens",
     "watched_names",
 ]
 
-MS_REMOUNT = 32
-MS_NOATIME = 1024
+NEWNS = 0x00020000
+NEWUTS = 0x04000000
+NEWIPC = 0x08000000
+NEWUSER = 0x10000000
+NEWPID = 0x20000000
+NEWNET = 0x40000000
 
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 1 << 12
+MS_REC = 1 << 14
+MS_PRIVATE = 1 << 18
+_MNT_DETACH = 2
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _IN_OPEN = 0x20
@@ -87,6 +121,37 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return result
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError."""
+    kind_word, option_word = os.fsencode(kind) or None, os.fsencode(options) or None
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind_word, ctypes.c_ulong(flags), option_word), target)
+
+
+def unmount(target: str) -> None:
+    """umount2(2), detaching: what is in use goes when it no longer is. Raises OSError."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2). Raises OSError."""
+    _check(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), new)
+
+
+def die_with_parent() -> None:
+    """The kernel kills this process when the thread that started it ends; forgotten when its user changes."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+
+
+def forbid_new_privileges() -> None:
+    """Programs with suid bits or capabilities give none from here on."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
 def set_namespace(descriptor: int) -> None:

@@ -1,0 +1,67 @@
+"""`sixsmith boot`: one image, started for real."""
+
+from __future__ import annotations
+
+import click
+
+from sixsmith.cli.booting import boot_options
+from sixsmith.cli.session import Session, family_options
+
+__all__ = ["command"]
+
+
+@click.command("boot", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.argument("image")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
+@boot_options
+@click.option("--log", is_flag=True, help="Show all that the container wrote.")
+@family_options
+def command(
+    session: Session,
+    image: str,
+    words: tuple[str, ...],
+    arch: str | None,
+    runner: str | None,
+    checks: tuple[str, ...],
+    up_within: float,
+    stop_time: float,
+    keep_grace: bool,
+    log: bool,
+) -> int:
+    """Start an image for real, look at it, stop it, and tell what was found.
+
+    IMAGE is a cell of the family file, an OCI layout or an archive (PATH or PATH:TAG). With CMD that runs in place of the
+    image's own command, and its exit code is told.
+    """
+    import time
+
+    from sixsmith.boot.boot import BASIC_CHECKS, boot_image
+    from sixsmith.boot.measures import compare, history_of, keep_report
+    from sixsmith.boot.observation import Terms
+    from sixsmith.cli.booting import explain_line, open_targets, show_report
+    from sixsmith.cli.console import print_json
+
+    with open_targets(session, (image,), arch, several=False) as targets:
+        target = targets[0]
+        terms = Terms(up_within, stop_time, keep_grace, checks=target.checks, explain=explain_line)
+        report = boot_image(
+            target.image,
+            runner=runner,
+            command=words,
+            checks=checks or BASIC_CHECKS,
+            terms=terms,
+            budget=target.budget,
+        )
+        changed = {}
+        if not words:
+            with session.open_store() as store:
+                changed = compare(history_of(store, target.cell), report.measures, report.runner)
+                keep_report(store, target.cell, report, now=time.time())
+    if session.json:
+        print_json({**report.document(), "cell": target.cell, "changed": changed})
+    else:
+        if log:
+            for line in report.log:
+                click.echo(line)
+        show_report(report, changed=changed)
+    return 0 if report.ok else 1

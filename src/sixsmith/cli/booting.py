@@ -1,0 +1,208 @@
+"""What `boot` and `test` share: finding the images that the words name, and showing what was found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sixsmith.cli.session import Session
+
+if TYPE_CHECKING:
+    from sixsmith.boot.image import BootImage
+    from sixsmith.boot.report import BootReport
+    from sixsmith.io.store import Store
+
+__all__ = ["Target", "boot_options", "explain_line", "open_targets", "show_report"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "refused": "○"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An image to start. `cell` is what its history is kept under; checks and budget are the family file's."""
+
+    cell: str
+    image: BootImage
+    checks: tuple[Any, ...] = ()
+    budget: dict[str, str] = field(default_factory=dict)
+
+
+def boot_options(function: Function) -> Function:
+    """Options of both commands."""
+    decorated: Any = function
+    for option in (
+        click.option("--arch", metavar="ARCH", help="Of an image for several architectures, this one."),
+        click.option(
+            "--runner",
+            metavar="NAME",
+            envvar="SIXSMITH_RUNNER",
+            help="runc, namespaces or bwrap.  [default: what there is]",
+        ),
+        click.option(
+            "--check",
+            "checks",
+            multiple=True,
+            metavar="NAME",
+            help="Only this check (repeatable); basic, all and none too.",
+        ),
+        click.option(
+            "--up-within",
+            type=float,
+            default=30.0,
+            show_default=True,
+            metavar="S",
+            help="Seconds until everything must be up.",
+        ),
+        click.option(
+            "--stop-time",
+            type=float,
+            default=10.0,
+            show_default=True,
+            metavar="S",
+            help="Seconds that stopping may take.",
+        ),
+        click.option(
+            "--keep-grace",
+            is_flag=True,
+            help="Leave S6_KILL_GRACETIME as it is; it is shortened else, because it is waited for whatever happens.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the function's type
+
+
+def explain_line(line: str) -> str | None:
+    """What a line of a boot log means. What explains is loaded with the first line that needs it: few boots fail."""
+    from sixsmith.s6.explain import explain
+
+    return explain(line)
+
+
+@contextmanager
+def open_targets(session: Session, words: Sequence[str], arch: str | None, *, several: bool) -> Iterator[list[Target]]:
+    """The images that words name: layouts and archives (`PATH` or `PATH:TAG`), else cells, which are built if needed.
+
+    Raises UsageError when a word names nothing, or several images where one is wanted.
+    """
+    from sixsmith.errors import UsageError
+
+    layouts, cells = [], []
+    for word in words:
+        found = _as_layout(word)
+        if found is None:
+            cells.append(word)
+        else:
+            layouts.append(found)
+    targets: list[Target] = []
+    opened = []
+    try:
+        for path, tag in layouts:
+            layout, target = _open_layout(path, tag, arch)
+            opened.append(layout)
+            targets.append(target)
+        if cells or not words:
+            with session.open_store() as store:
+                targets += _build(session, store, tuple(cells), arch)
+                if not several and len(targets) > 1:
+                    named = ", ".join(target.cell for target in targets[:6])
+                    raise UsageError(
+                        f"{len(targets)} images are meant: {named}", hint="name one; `sixsmith test` takes several"
+                    )
+                yield targets
+        else:
+            yield targets
+    finally:
+        for layout in opened:
+            layout.close()
+
+
+def _as_layout(word: str) -> tuple[Path, str | None] | None:
+    """A word as a layout and a tag, when such a folder or file is there."""
+    path = Path(word)
+    if (path / "index.json").is_file() or path.is_file():
+        return path, None
+    before, colon, tag = word.rpartition(":")
+    path = Path(before)
+    if colon and before and ((path / "index.json").is_file() or path.is_file()):
+        return path, tag
+    return None
+
+
+def _open_layout(path: Path, tag: str | None, arch: str | None) -> tuple[Any, Target]:
+    from sixsmith.boot.image import open_image
+    from sixsmith.io.layout import open_layout
+
+    layout = open_layout(path)
+    name = f"{path}:{tag}" if tag else str(path)
+    image = open_image(layout, layout.ref(tag), name=name, arch=arch)
+    return layout, Target(f"{path.resolve().name}:{tag or image.digest[7:19]}/{image.arch}", image)
+
+
+def _build(session: Session, store: Store, cells: tuple[str, ...], arch: str | None) -> list[Target]:
+    from datetime import date
+
+    from sixsmith.boot.image import open_image
+    from sixsmith.build import build_family
+    from sixsmith.errors import UsageError
+    from sixsmith.io.namespaces import is_native
+
+    family = session.load_family()
+    lock = session.load_lock()
+    selected = session.select(family, cells, (arch,) if arch else ())
+    if not selected:
+        raise UsageError("no cell is meant")
+    native = [variant for variant in selected if is_native(variant.arch)]
+    if arch is None and native:
+        selected = tuple(native)
+    built = build_family(
+        selected,
+        family=family,
+        supply=session.supply(store, lock),
+        store=store,
+        lock=lock,
+        reporter=session.reporter,
+        today=date.today(),
+    )
+    return [
+        Target(
+            image.variant.id,
+            open_image(store, image.descriptor, name=image.references[0], arch=image.variant.arch.name),
+            image.variant.checks,
+            dict(image.variant.budget),
+        )
+        for image in built.images
+    ]
+
+
+def show_report(report: BootReport, *, changed: dict[str, int] | None = None) -> None:
+    """A report for people: one line per check, log lines below what failed."""
+    from sixsmith.cli.console import human_size
+
+    for check in report.checks:
+        click.echo(f"{_MARKS.get(check.status, '?')} {check.name}: {check.message}")
+        if not check.ok or check.status == "refused":
+            for line, explanation in check.log:
+                click.echo(f"    | {line}")
+                if explanation:
+                    click.echo(f"    = {explanation}")
+    numbers = report.measures
+    words = [
+        f"ready after {numbers.ready_ms} ms" if numbers.ready_ms is not None else "never ready",
+        f"stopped within {numbers.stop_ms} ms" if numbers.stop_ms is not None else "",
+        f"{numbers.processes} processes, {human_size(numbers.memory)} of supervision" if numbers.processes else "",
+        human_size(numbers.size),
+        f"exit code {report.exit_code}" if report.exit_code is not None else "",
+    ]
+    click.echo(", ".join(word for word in words if word))
+    for name, difference in (changed or {}).items():
+        click.echo(f"  {name} {'+' if difference > 0 else ''}{difference:,} against the last boot")
+    for note in report.notes:
+        click.echo(f"  note: {note}")
+    click.echo(f"{report.runner}: {report.reason}", err=True)
