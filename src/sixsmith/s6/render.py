@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sixsmith.errors import Place, UsageError
 from sixsmith.s6.finding import Finding
+from sixsmith.s6.folder import read_folder
 from sixsmith.s6.render_old import can_express, old_layout, render_old
 from sixsmith.s6.render_script import RenderedFile
 from sixsmith.s6.render_v3 import SOURCES, bundle_folder, render_v3
@@ -36,8 +36,6 @@ __all__ = [
 _PLACES = ("etc", "usr", "root", "home", "opt", "srv", "var", "bin", "sbin", "lib", "package", "command", "init", "run")
 """First folders that make a folder of hand-written files a root of its own."""
 _LEGACY = ("services.d", "cont-init.d", "cont-finish.d", "fix-attrs.d")
-MAX_FOLDER_BYTES = 64 << 20
-"""The most that a folder of service directories may hold, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ def read_service_folder(path: str, overlay_version: str) -> RenderedServices:
     """
     order = _order(overlay_version)
     root = Path(path)
-    entries = list(_walk(root))
+    entries = list(read_folder(root))
     top = {entry.path.partition("/")[0] for entry in entries}
     if not entries:
         raise UsageError(f"{path}: no service directories in this folder")
@@ -185,39 +183,6 @@ def _place_of(top: set[str], entries: Sequence[RenderedFile], order: tuple[int, 
     if order[0] >= 3 and any(entry.path.endswith("/type") for entry in entries):
         return f"{SOURCES}/", not top & {"user", "user2"}
     return "etc/services.d/", False
-
-
-def _walk(root: Path) -> Iterator[RenderedFile]:
-    """Everything below a folder in order, as files to be; modes are 0644 and 0755, by the x-bit of the owner."""
-    total = 0
-    todo = [""]
-    while todo:
-        relative = todo.pop()
-        try:
-            names = sorted(os.listdir(root / relative))  # noqa: PTH208  names in order, nothing else is asked
-        except OSError as error:
-            raise UsageError(f"{root / relative}: {error.strerror}") from error
-        folders = []
-        for name in names:
-            child = f"{relative}/{name}" if relative else name
-            path = root / child
-            try:
-                mode = path.lstat().st_mode
-                if stat.S_ISLNK(mode):
-                    yield RenderedFile(child, "symlink", 0o777, os.fsencode(path.readlink()))
-                elif stat.S_ISDIR(mode):
-                    yield RenderedFile(child, "directory", 0o755)
-                    folders.append(child)
-                elif stat.S_ISREG(mode):
-                    total += path.stat().st_size
-                    if total > MAX_FOLDER_BYTES:
-                        raise UsageError(f"{root}: more than {MAX_FOLDER_BYTES >> 20} MiB of service files")
-                    yield RenderedFile(child, "file", 0o755 if mode & 0o100 else 0o644, path.read_bytes())
-                else:
-                    raise UsageError(f"{path}: neither a file, a directory nor a link")
-            except OSError as error:
-                raise UsageError(f"{path}: {error.strerror}") from error
-        todo += reversed(folders)
 
 
 # --- the image's health ------------------------------------------------------------------------------------------
