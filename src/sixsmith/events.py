@@ -5,8 +5,9 @@ The core is silent: it hands events to a `Reporter`, and the faces decide what a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 __all__ = [
     "CellDone",
@@ -24,28 +25,24 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Base of all events; `cell` is the variant's id, or empty when the event belongs to no cell."""
 
     cell: str
 
 
-@dataclass(frozen=True, slots=True)
-class CellStarted(Event):
+class CellStarted(Event, frozen=True):
     """Work on one variant began."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved(Event):
+class Resolved(Event, frozen=True):
     """The packages of a cell are known; `download_size` is their sum in bytes."""
 
     packages: int
     download_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched(Event):
+class Fetched(Event, frozen=True):
     """A file arrived and was verified; `cached` when it was in the store already. Size in bytes."""
 
     name: str
@@ -53,8 +50,7 @@ class Fetched(Event):
     cached: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LayerWritten(Event):
+class LayerWritten(Event, frozen=True):
     """A layer is in the store. `kind` is base, verbatim, spliced, overlay or top; size in bytes as stored."""
 
     kind: str
@@ -63,8 +59,7 @@ class LayerWritten(Event):
     cached: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CellDone(Event):
+class CellDone(Event, frozen=True):
     """The cell's image is in the store."""
 
     digest: str
@@ -72,8 +67,7 @@ class CellDone(Event):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded(Event):
+class Uploaded(Event, frozen=True):
     """A blob or manifest reached the registry; `how` is uploaded, mounted or skipped. Size in bytes."""
 
     digest: str
@@ -81,24 +75,21 @@ class Uploaded(Event):
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped(Event):
+class Skipped(Event, frozen=True):
     """Something was left out, and why."""
 
     what: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Warned(Event):
+class Warned(Event, frozen=True):
     """Something a person should know; the work goes on."""
 
     message: str
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress(Event):
+class Progress(Event, frozen=True):
     """Bytes of one transfer so far; `total` is 0 when unknown."""
 
     name: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -27,8 +26,7 @@ FILE_NAME = "sixsmith.lock"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class LockedPackage:
+class LockedPackage(msgspec.Struct, frozen=True):
     """One package file of one repository: apk's checksum, the file's size in bytes."""
 
     version: str
@@ -37,8 +35,7 @@ class LockedPackage:
     arch: str
 
 
-@dataclass(frozen=True, slots=True)
-class LockedCell:
+class LockedCell(msgspec.Struct, frozen=True):
     """One cell. `request` stands for what the family file asked when it was locked; `steps` are the installation's, of
     packages that stand under `group` (`ALPINE/ARCH`).
 
@@ -54,14 +51,13 @@ class LockedCell:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """All of it. `files` are tarballs by name, `packages` by `ALPINE/ARCH`, repository and name."""
 
     compressor: str
-    files: Mapping[str, PlannedFile] = field(default_factory=dict)
-    packages: Mapping[str, Mapping[str, Mapping[str, LockedPackage]]] = field(default_factory=dict)
-    cells: Mapping[str, LockedCell] = field(default_factory=dict)
+    files: Mapping[str, PlannedFile] = msgspec.field(default_factory=dict)
+    packages: Mapping[str, Mapping[str, Mapping[str, LockedPackage]]] = msgspec.field(default_factory=dict)
+    cells: Mapping[str, LockedCell] = msgspec.field(default_factory=dict)
 
     def pins(self) -> dict[str, Digest]:
         """File name → digest, as `Supply` takes them."""

@@ -37,8 +37,7 @@ FORMAT = 1
 """Goes up whenever the same plan would make other bytes than before: it empties every image cache at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
+class PlannedFile(msgspec.Struct, frozen=True):
     """A release file that the build uses whole: a minirootfs or an s6-overlay tarball. Size in bytes, 0 when unknown."""
 
     name: str
@@ -46,8 +45,7 @@ class PlannedFile:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFile:
+class LocalFile(msgspec.Struct, frozen=True):
     """A file of the family's own folder that goes into the image, by its digest; `path` is where in the image.
 
     `kind` is file, directory or symlink; `source` the path on this machine, or the link's target. Size in bytes.
@@ -61,8 +59,7 @@ class LocalFile:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPackage:
+class PlannedPackage(msgspec.Struct, frozen=True):
     """One package of the finished image. Sizes in bytes; `repository` is a name, or "" when the base brought it."""
 
     name: str
@@ -75,8 +72,7 @@ class PlannedPackage:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
+class PlannedStep(msgspec.Struct, frozen=True):
     """One step of the installation, in apk's order. `action` is apk's word: install, upgrade, downgrade, reinstall, remove."""
 
     action: str
@@ -88,8 +84,7 @@ class PlannedStep:
     pin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BaseFacts:
+class BaseFacts(msgspec.Struct, frozen=True):
     """What a plan must know about the base.
 
     `kind` is minirootfs, packages, none, image or parent; `identity` is a digest or plan id that stands for all its bytes.

@@ -7,7 +7,8 @@ A variant is a value: it compares, hashes by `id`, and can be printed. `id` is r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sixsmith.errors import Place
 from sixsmith.model.arch import Arch
@@ -24,8 +25,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class OverlayChoice:
+class OverlayChoice(msgspec.Struct, frozen=True):
     """Which s6-overlay release goes on the image, `version` without the leading `v`, and which optional tarballs."""
 
     version: str
@@ -39,8 +39,7 @@ class OverlayChoice:
         return int(self.version.split(".")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryChoice:
+class RepositoryChoice(msgspec.Struct, frozen=True):
     """One package repository of a cell, in order.
 
     `url` is None for a repository of the cell's Alpine release on the mirror (`main`, `community`); else a URL or an
@@ -54,8 +53,7 @@ class RepositoryChoice:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """A user to add, as the family file spells it; what is None is chosen as busybox adduser does."""
 
     name: str
@@ -68,8 +66,7 @@ class User:
     system: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """A group to add."""
 
     name: str
@@ -78,16 +75,14 @@ class Group:
     system: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Accounts:
+class Accounts(msgspec.Struct, frozen=True):
     """Users and groups to add after the packages are installed; groups first."""
 
     users: tuple[User, ...] = ()
     groups: tuple[Group, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FileSpec:
+class FileSpec(msgspec.Struct, frozen=True):
     """A path to put into the image. Exactly one of `source` (absolute path on this machine), `content`, `target`.
 
     `type` is file, directory, symlink or absent; `owner`/`group` are names or numbers; `mode` None means 0644/0755.
@@ -105,8 +100,7 @@ class FileSpec:
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(msgspec.Struct, frozen=True):
     """Docker's health check (kept in the config; OCI runtimes ignore it). Durations are nanoseconds."""
 
     command: tuple[str, ...]
@@ -116,8 +110,7 @@ class Healthcheck:
     retries: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(msgspec.Struct, frozen=True):
     """One image for one architecture.
 
     `tags` are templates with the axes filled in; `{version:PACKAGE}` stays until the solution is known. `base` is
@@ -141,18 +134,18 @@ class Variant:
     packages: tuple[str, ...] = ()
     repositories: tuple[RepositoryChoice, ...] = ()
     scripts: str = "emulate"
-    scripts_by_package: Mapping[str, str] = field(default_factory=dict)
+    scripts_by_package: Mapping[str, str] = msgspec.field(default_factory=dict)
     entrypoint: tuple[str, ...] | None = None
     cmd: tuple[str, ...] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
     user: str | None = None
     workdir: str | None = None
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str | None = None
     healthcheck: Healthcheck | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     accounts: Accounts = Accounts()
     files: tuple[FileSpec, ...] = ()
     services: Mapping[str, object] | str | None = None
@@ -161,7 +154,7 @@ class Variant:
     compression: str = "gzip"
     lint_ignore: tuple[Mapping[str, str], ...] = ()
     checks: tuple[Mapping[str, object], ...] = ()
-    budget: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, str] = msgspec.field(default_factory=dict)
     alpine_point: str | None = None
     """The point release (`3.20.3`) that the file names, or None for the newest one."""
     place: Place | None = None

@@ -20,7 +20,6 @@ between may have listed with other ones. (Directory mtimes are the tree's, whate
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -62,8 +61,7 @@ MAX_LAYERS = 127
 replace = msgspec.structs.replace
 
 
-@dataclass(frozen=True, slots=True)
-class ExistingLayer:
+class ExistingLayer(msgspec.Struct, frozen=True):
     """A blob that lies below: a layer of a parent image, or a root file system archive that may serve as one.
 
     `diff_id` None means it is found out when the layer is written. `entries` (named as `parse_tar(strip=True)` does)
@@ -81,8 +79,7 @@ class ExistingLayer:
     entries: Sequence[TarEntry] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LayerPackage:
+class LayerPackage(msgspec.Struct, frozen=True):
     """An installed package as the layer planner sees it, in install order.
 
     `origin` is what its nodes in the tree say (`apk:NAME`), `entries` are its data segment's members as
@@ -102,8 +99,7 @@ class LayerPackage:
         return f"{self.name} {self.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class LayerOverlay:
+class LayerOverlay(msgspec.Struct, frozen=True):
     """What the overlay's tarballs lay down, before anything above changes it: nodes by their final paths.
 
     `source`, `entries` and `size` are given when one gzip tarball brought it all: it may then serve as it is.
@@ -116,8 +112,7 @@ class LayerOverlay:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """Nodes that are compressed together. Directories, whiteouts, files; links after their targets.
 
     `cached` ones will be met again in other images: their compressed bytes are kept by content.
@@ -128,8 +123,7 @@ class Segment:
     cached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedLayer:
+class PlannedLayer(msgspec.Struct, frozen=True):
     """One layer: an archive as it stands (`source`), a layer that exists (`existing`), or segments to be written.
 
     `entries` are the members of such an archive. `notes` says for packages that are not layers of their own why not.
@@ -150,8 +144,7 @@ class PlannedLayer:
         return f"{self.kind:8} {_bytes(self.size):>9}  {shown}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class LayerPlan:
+class LayerPlan(msgspec.Struct, frozen=True):
     """The layers of one image from below. Sizes of written layers are those of their uncompressed tar, in bytes."""
 
     strategy: str
