@@ -230,11 +230,19 @@ def test_a_release_file_with_a_wrong_checksum(place: Workplace, tmp_path: Path, 
     next_build_succeeds(place)
 
 
-def test_files_of_our_own_that_the_catalogue_does_not_know(place: Workplace) -> None:
-    """Without `--checksums` the sample overlay is not what s6-overlay's authors released."""
-    options = place.options()
-    del options[-2:]
-    refused(place, place.run("build", *options), 4, "s6-overlay-noarch.tar.xz: expected sha256:b720f9d9340e")
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ("s6-overlay", "alpine-minirootfs-3.22.6-x86_64.tar.gz: its sha512 is not c3b8e0ae0f22"),
+        ("alpine-minirootfs", "v3.2.3.0/s6-overlay-noarch.tar.xz: expected sha256:b720f9d9340e"),
+    ],
+)
+def test_files_that_are_not_the_released_ones(place: Workplace, tmp_path: Path, kept: str, told: str) -> None:
+    """Without `--checksums` the sample's files are not what Alpine and s6-overlay released under these names."""
+    lines = [line for line in place.world.checksums.read_text().splitlines() if kept in line]
+    (tmp_path / "some").write_text("\n".join(lines))
+    refused(place, place.build("--checksums", tmp_path / "some"), 4, told, "try another mirror")
+    next_build_succeeds(place)
 
 
 @pytest.mark.parametrize("content", [b"no checksums here", b"\xff\xfe\x00", b"abc  file\n"])
