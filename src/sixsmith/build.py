@@ -33,7 +33,7 @@ from sixsmith.oci.image import make_image, make_index
 from sixsmith.oci.spec import Descriptor, Layer
 from sixsmith.plan import BuildPlan, make_plan
 from sixsmith.scripting import scripts_for
-from sixsmith.variant import Variant
+from sixsmith.variant import FileSpec, Variant
 
 __all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
 
@@ -299,6 +299,14 @@ def write_output(built: BuiltFamily, *, store: Store, output: Path, archive: Pat
         write_layout(output / image, refs, store)
     if archive is not None:
         write_archive(archive, {f"{tag.image}:{tag.tag}": tag.descriptor for tag in built.tags}, store)
+
+
+def _service_folder(variant: Variant) -> tuple[FileSpec, ...]:
+    """A folder of source directories, as an input of the plan: what is in it decides the image as files do.
+
+    Its place is one that no path of an image can have, so it is never laid as it is.
+    """
+    return (FileSpec("\0services", source=variant.services),) if isinstance(variant.services, str) else ()
 
 
 def _make_tags(images: Sequence[BuiltImage], store: Store) -> list[BuiltTag]:
