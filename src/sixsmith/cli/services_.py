@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
+
+from sixsmith.cli.session import Session, family_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sixsmith.s6.chart import Chart
+    from sixsmith.variant import Variant
 
 __all__ = ["command"]
 
@@ -80,8 +91,6 @@ def migrate_command(
     DIR is a root folder (with etc/services.d and so on in it), or the folder that holds services.d itself. Nothing is
     written without --output.
     """
-    from pathlib import Path
-
     from sixsmith.cli.console import print_json
     from sixsmith.s6.folder import read_folder, write_folder
     from sixsmith.s6.migrate import as_root, migrate
@@ -132,3 +141,130 @@ def _release(word: str, majors: tuple[int, ...]) -> tuple[int, ...]:
         wanted = " or ".join(f"v{major}" for major in majors)
         raise UsageError(f"'{word}' is not {wanted}", hint="migration goes from v1 or v2 to v3")
     return order
+
+
+@command.command("graph")
+@click.argument("what", nargs=-1, metavar="[CELL | DIR...]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "dot", "svg"]),
+    default="text",
+    show_default=True,
+    help="What to draw.",
+)
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to this file, not to stdout."
+)
+@click.option("--all", "whole", is_flag=True, help="Show loggers as services of their own (of directories).")
+@family_options
+def graph(session: Session, what: tuple[str, ...], form: str, output: str | None, whole: bool) -> None:
+    """Draw the start order of services: levels, who waits for whom, bundles, pipelines, and the critical path.
+
+    DIRs are s6-rc source directories, or folders with etc/s6-overlay/s6-rc.d in them; they are drawn together. CELLs are
+    image names, cell ids or tags of the family file; all cells when none is given.
+    """
+    from sixsmith.cli.console import print_json
+    from sixsmith.errors import OutsideError, UsageError
+
+    folders = [word for word in what if Path(word).is_dir()]
+    if folders and len(folders) < len(what):
+        word = next(word for word in what if word not in folders)
+        raise UsageError(f"'{word}' is not a folder", hint="name folders only, or cells only")
+    charts = (
+        {", ".join(folders): _chart_of_folders(folders, whole)} if folders else _charts_of_cells(session, what, whole)
+    )
+    if session.json:
+        print_json({"charts": [_document(title, chart) for title, chart in charts.items()]})
+        return
+    if form != "text" and len(charts) > 1:
+        cells = ", ".join(list(charts)[:4])
+        raise UsageError(f"{len(charts)} different sets of services, and one picture", hint=f"name one of {cells}")
+    drawn = "\n".join(_drawn(title, chart, form, len(charts) > 1) for title, chart in charts.items())
+    if output is None:
+        click.echo(drawn, nl=False)
+        return
+    try:
+        Path(output).write_text(drawn, encoding="utf-8")
+    except OSError as error:
+        raise OutsideError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _drawn(title: str, chart: Chart, form: str, titled: bool) -> str:
+    from sixsmith.s6.picture import render_dot, render_text
+
+    if form == "dot":
+        return render_dot(chart)
+    if form == "svg":
+        from sixsmith.s6.picture_svg import render_svg
+
+        return render_svg(chart)
+    return f"{title}\n{render_text(chart)}" if titled else render_text(chart)
+
+
+def _chart_of_folders(folders: Sequence[str], whole: bool) -> Chart:
+    from sixsmith.s6.chart import chart_of_definitions
+    from sixsmith.s6.compile import check_directories
+
+    inside = "etc/s6-overlay/s6-rc.d"
+    places = [Path(folder, inside) if Path(folder, inside).is_dir() else Path(folder) for folder in folders]
+    return chart_of_definitions(check_directories(places).definitions, whole=whole)
+
+
+def _charts_of_cells(session: Session, words: tuple[str, ...], whole: bool) -> dict[str, Chart]:
+    """Charts by the ids of the cells that have them; a child has its parent's services, too."""
+    from sixsmith.errors import UsageError
+
+    family = session.load_family()
+    cells = {cell.id: cell for cell in family.cells}
+    found: list[tuple[list[str], Chart]] = []
+    for cell in session.select(family, words, ()):
+        chart = _chart_of_cell(cell, cells, whole)
+        if chart is None:
+            continue
+        same = next((ids for ids, other in found if other == chart), None)
+        if same is None:
+            found.append(([cell.id], chart))
+        else:
+            same.append(cell.id)
+    if not found:
+        raise UsageError("these cells have no services", hint="`services:` in the family file, or name a folder")
+    return {", ".join(ids): chart for ids, chart in found}
+
+
+def _chart_of_cell(cell: Variant, cells: Mapping[str, Variant], whole: bool) -> Chart | None:
+    from sixsmith.errors import Place
+    from sixsmith.s6.chart import chart_of_services
+    from sixsmith.s6.service_file import read_services
+
+    merged: dict[str, object] = {}
+    link: Variant | None = cell
+    while link is not None:
+        if isinstance(link.services, str):
+            return _chart_of_folders([link.services], whole)
+        merged = dict(link.services or {}) | merged
+        link = cells.get(link.parent) if link.parent else None
+    if not merged:
+        return None
+    return chart_of_services(read_services(merged, place=cell.place or Place("sixsmith.yaml"), closed=False))
+
+
+def _document(title: str, chart: Chart) -> dict[str, object]:
+    return {
+        "title": title,
+        "services": [
+            {
+                "name": name,
+                "kind": chart.marks[name].kind,
+                "level": chart.levels[name],
+                "waits_for": list(chart.marks[name].waits),
+                "reads": list(chart.marks[name].reads),
+                "timeout_up_ms": chart.marks[name].timeout or None,
+            }
+            for name in chart.order
+        ],
+        "bundles": {name: list(members) for name, members in chart.bundles.items()},
+        "pipelines": {name: list(members) for name, members in chart.pipelines.items()},
+        "critical_path": list(chart.critical_path),
+        "critical_time_ms": chart.critical_time,
+    }
