@@ -142,13 +142,20 @@ def publish(
     push = _Push(store, registry, reporter, loads)
     if loads:
         registry.ping()
-    with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="push") as threads:
+    threads = ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="push")
+    waiting = True
+    try:
         run = partial(_run, threads)
         run(push.send_blob, push.distinct_blobs())
         for depth in sorted({part.depth for load in loads for part in load.manifests if part.depth}, reverse=True):
             run(push.send_manifest, push.distinct_manifests(depth))
         run(push.send_untagged, [load for load in loads if not load.shipment.tags])
         run(push.send_tag, [(load, tag) for load in loads for tag in load.shipment.tags])
+    except KeyboardInterrupt:
+        waiting = False  # nobody waits for a registry that stalls
+        raise
+    finally:
+        threads.shutdown(wait=waiting, cancel_futures=True)
     return push.results()
 
 

@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -661,3 +662,40 @@ def test_a_wrong_argument_as_json(place: Workplace) -> None:
     outcome = place.build("--nope", "--json")
     assert outcome.code == 2
     assert outcome.document["exit_code"] == 2 and "--nope" in outcome.document["error"]
+
+
+# ---- Ctrl-C
+
+
+@pytest.mark.parametrize("path", ["main/x86_64/APKINDEX", r"bash-.*\.apk", "minirootfs.*gz$"])
+def test_an_interrupt_ends_a_build_that_waits_for_a_server(place: Workplace, path: str) -> None:
+    with place.served(Fault("stall", method="GET", path=path, times=-1, after=100)) as (server, options):
+        command = place.program("build", *options, "--timeout", "60")
+        interrupted(place, command, lambda: server.asked("GET", path))
+    place.nothing_was_made()
+    next_build_succeeds(place)
+
+
+def test_an_interrupt_ends_a_push_that_waits_for_a_registry(place: Workplace) -> None:
+    assert place.build("-q").code == 0
+    with FakeRegistry(faults=[Fault("stall", path="blobs/uploads", times=-1)]) as registry:
+        command = place.program("push", registry.host, *place.options(), "--timeout", "60")
+        interrupted(place, command, lambda: registry.asked("", "blobs/uploads"))
+        assert registry.holds("one", "3.22-3.2.3.0") is None
+
+
+def interrupted(place: Workplace, command: list[str], waits: Callable[[], object]) -> None:
+    """The command ends by SIGINT, long before its patience does, and says so in one word."""
+    environment = clean_environment(place.folder, {})
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=place.folder, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
+        for _ in range(600):
+            if waits():
+                break
+            time.sleep(0.05)
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+    assert child.returncode == 130, err
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err and out == ""

@@ -5,7 +5,9 @@ Each command is one short file, imported when it is asked for: `sixsmith --help`
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -13,6 +15,9 @@ import click
 from sixsmith import __version__
 
 __all__ = ["main"]
+
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ended, as shells have it."""
 
 COMMANDS = {
     "init": "Write a commented sixsmith.yaml and an example service.",
@@ -77,7 +82,13 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)  # all is closed; what threads still wait for, nobody wants any more
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -101,7 +112,7 @@ def run(arguments: list[str]) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; there is nobody left to tell
         return 1

@@ -83,6 +83,8 @@ class Workers:
     ) -> None:
         if kind is not None:
             self._cancel()
+            if not issubclass(kind, Exception):
+                return  # Ctrl-C: nobody waits for a server that stalls, and daemons end with the program
         for _ in self._threads:
             self._todo.put(None)
         for thread in self._threads:
