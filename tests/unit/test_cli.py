@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ from commandline import FAMILY, Outcome, Workplace, clean_environment, digests
 from sixsmith import __version__, catalog
 from sixsmith.cli import COMMANDS, group, run
 from sixsmith.matrix import load_family, starter_files
-from sixsmith.testing.registry import FakeRegistry
+from sixsmith.testing.registry import FakeRegistry, Ways
 from sixsmith.testing.world import World, make_world
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -330,3 +331,23 @@ def test_init_into_a_new_folder_as_json(place: Workplace) -> None:
     written = place.run("init", "new/family", "--json").document["written"]
     assert "new/family/sixsmith.yaml" in written
     assert (place.folder / "new/family/services/hello/run").stat().st_mode & 0o111
+
+
+# ---- accounts
+
+
+@pytest.mark.parametrize("tokens", [False, True], ids=["basic", "bearer"])
+@pytest.mark.parametrize("where", [".docker/config.json", ".config/containers/auth.json"])
+def test_push_with_the_account_of_docker_or_podman(place: Workplace, where: str, tokens: bool) -> None:
+    with FakeRegistry(Ways(account=("smith", "hammer"), tokens=tokens)) as registry:
+        file = place.folder / where  # the home folder of these tests is the place itself
+        file.parent.mkdir(parents=True)
+        account = base64.b64encode(b"smith:hammer").decode()
+        file.write_text(json.dumps({"auths": {registry.host: {"auth": account}}}))
+        outcome = place.run("push", registry.host, *place.options(), "--json")
+        assert outcome.code == 0, outcome.err
+        assert registry.holds("one", "3.22-3.2.3.0") == outcome.document["pushed"][0]["digest"]
+        file.write_text(json.dumps({"auths": {registry.host: {"auth": base64.b64encode(b"smith:anvil").decode()}}}))
+        refused = place.run("push", registry.host, *place.options(), "--retries", "0")
+        assert refused.code == 3 and "401" in refused.err
+        assert "anvil" not in refused.err and "hammer" not in refused.err
