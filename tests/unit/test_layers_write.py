@@ -75,6 +75,13 @@ def test_the_bytes_do_not_depend_on_threads_or_caches(tmp_path: Path, compressio
     assert found[0][0].media_type == (LAYER_ZSTD if compression == "zstd" else LAYER_GZIP)
 
 
+@pytest.fixture
+def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members of any size are kept: those of these tests are small."""
+    monkeypatch.setattr(write, "_WORTH_KEEPING", 0)
+
+
+@pytest.mark.usefixtures("keep_all")
 def test_one_changed_package_compresses_only_itself(store: Store) -> None:
     tree, packages = small_packages(a=b"1", b=b"2")
     write_layers(plan_layers(tree=tree, packages=packages), store)
@@ -103,6 +110,7 @@ def test_a_member_may_be_larger_than_a_chunk_and_a_file_cross_it(store: Store, m
     assert sizes == [1000, 536, *[1000] * 5, 632, 1000, 536, 1024]
 
 
+@pytest.mark.usefixtures("keep_all")
 def test_a_damaged_member_is_made_again(store: Store) -> None:
     tree, packages = small_packages(a=b"1" * 5000, b=b"2")
     (layer,) = write_layers(plan_layers(tree=tree, packages=packages), store)

@@ -19,11 +19,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
+
+import msgspec
 
 from sixsmith.errors import DigestMismatch, FormatError, SixsmithError, StoreError, UsageError, nearest
 from sixsmith.io.store import BlobMissing, Store
@@ -69,7 +70,7 @@ def write_layout(directory: Path, refs: Mapping[str, Descriptor], blobs: Store) 
 
 
 def _with_tag(descriptor: Descriptor, tag: str) -> Descriptor:
-    return replace(descriptor, annotations={**descriptor.annotations, REF_NAME: tag})
+    return msgspec.structs.replace(descriptor, annotations={**descriptor.annotations, REF_NAME: tag})
 
 
 def _tag_of(entry: Mapping[str, Any]) -> str | None:
@@ -166,7 +167,9 @@ def write_archive(
         if reference.tag is None:
             raise UsageError(f"'{name}' has no tag")
         annotations = {_CONTAINERD_NAME: _full_name(reference.registry, reference.repository, reference.tag)}
-        tagged = _with_tag(replace(descriptor, annotations={**descriptor.annotations, **annotations}), reference.tag)
+        tagged = _with_tag(
+            msgspec.structs.replace(descriptor, annotations={**descriptor.annotations, **annotations}), reference.tag
+        )
         entries.append(tagged.document())
         docker.append(_docker_entry(name, descriptor, blobs, platform))
         needed |= {blob.digest: blob.size for blob in reachable(blobs, descriptor)}

@@ -40,6 +40,9 @@ CHUNK = 4 << 20
 COMPRESSIONS = ("gzip", "zstd")
 ZSTD_LEVEL = 9
 
+_WORTH_KEEPING = 16 << 10
+"""Bytes of tar in a member from which keeping it is cheaper than compressing it again."""
+
 _FORMAT = "1"
 """Counts up when the same plan would be written as other bytes; part of every cache key."""
 
@@ -182,7 +185,7 @@ class _Chunk:
 
     def make(self, blobs: Blobs, chosen: _Compression) -> tuple[Bytes, bytes]:
         """(tar, compressed), the latter from the cache where it is there and whole."""
-        cached = self.segment.segment.cached
+        cached = self.segment.segment.cached and self.stop - self.start >= _WORTH_KEEPING
         packed = blobs.record("member", self.key) if cached else None
         if packed is not None:
             try:

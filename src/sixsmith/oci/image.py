@@ -9,9 +9,10 @@ Sources: image-spec 1.1 `config.md`, `annotations.md`; Docker's `HealthConfig`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from sixsmith.model.arch import Platform
 from sixsmith.model.digest import Digest, digest_of
@@ -44,8 +45,7 @@ _PREFIX = "org.opencontainers.image."
 _HISTORY_BY = "sixsmith"
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(msgspec.Struct, frozen=True):
     """Docker's health check; durations are nanoseconds. OCI runtimes ignore it. An empty command switches one off."""
 
     command: tuple[str, ...]
@@ -55,8 +55,7 @@ class Healthcheck:
     retries: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSettings:
+class ImageSettings(msgspec.Struct, frozen=True):
     """How a container starts. None is "not said", which for a child means: as the parent.
 
     `env` keeps its order. `ports` are `8080/tcp`; one without a protocol is tcp. `labels` go into the config;
@@ -65,19 +64,18 @@ class ImageSettings:
 
     entrypoint: tuple[str, ...] | None = None
     cmd: tuple[str, ...] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
     user: str | None = None
     workdir: str | None = None
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str | None = None
     healthcheck: Healthcheck | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """An image for one platform: config and manifest bytes, and the layers they name."""
 
     config: bytes
@@ -144,7 +142,7 @@ def make_image(
     own |= {key: value for key, value in settings.labels.items() if key.startswith(_PREFIX)}
     own |= {key: value for key, value in settings.annotations.items() if key.startswith(_PREFIX)}
     annotations = {**settings.annotations, **own}
-    full = replace(settings, labels={**settings.labels, **own})
+    full = msgspec.structs.replace(settings, labels={**settings.labels, **own})
     if parent is not None:
         full = inherited(settings_of(parent), full)
     document: dict[str, Any] = {

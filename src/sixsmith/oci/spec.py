@@ -8,7 +8,6 @@ Sources: image-spec 1.1 `descriptor.md`, `manifest.md`, `image-index.md`, `confi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -78,15 +77,14 @@ def as_oci_layer_type(media_type: str) -> str:
     return _AS_OCI.get(media_type, media_type)
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(msgspec.Struct, frozen=True):
     """What the image spec calls a descriptor: a promise that these bytes exist. Size in bytes."""
 
     media_type: str
     digest: Digest
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The JSON object."""
@@ -98,8 +96,7 @@ class Descriptor:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """One layer of an image, in the store. Size in bytes as stored.
 
     `kind` is base, verbatim, spliced, overlay or top, `reason` the sentence why, `names` what is in it
@@ -115,8 +112,7 @@ class Layer:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(msgspec.Struct, frozen=True):
     """An image config. `settings` is the `config` object as it stands (`Entrypoint`, `Env`, …); `history` likewise."""
 
     raw: bytes
@@ -131,8 +127,7 @@ class ImageConfig:
         return digest_of(self.raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """An image manifest; `media_type` is the document's own, or what was asked for when it names none."""
 
     raw: bytes
@@ -146,8 +141,7 @@ class Manifest:
         return Descriptor(self.media_type, digest_of(self.raw), len(self.raw))
 
 
-@dataclass(frozen=True, slots=True)
-class ImageIndex:
+class ImageIndex(msgspec.Struct, frozen=True):
     """An image index (Docker: manifest list): one manifest per platform."""
 
     raw: bytes

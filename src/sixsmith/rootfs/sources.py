@@ -60,6 +60,12 @@ class InflatedCache:
             with self._lock:
                 self._busy.pop(digest).set()
 
+    def put(self, digest: Digest, inflated: Bytes) -> None:
+        """Takes an archive that was inflated elsewhere."""
+        with self._lock:
+            if digest not in self._kept:
+                self._keep(digest, inflated)
+
     def clear(self) -> None:
         """Lets go of everything."""
         with self._lock:
@@ -102,6 +108,10 @@ class _CompressedSource:
     def inflate(self) -> Bytes:
         """The whole uncompressed tar. Raises FormatError when the bytes are damaged or inflate to more than `limit`."""
         return self._cache.get(self.digest, lambda: self._expand(self._read()))
+
+    def remember(self, inflated: Bytes) -> None:
+        """The uncompressed tar, from somebody who has just inflated it anyway."""
+        self._cache.put(self.digest, inflated)
 
     def _expand(self, stored: Bytes) -> Bytes:
         raise NotImplementedError
