@@ -58,7 +58,9 @@ def boot_image(
     """
     names = check_names(checks)
     chosen = choose_runner(image.arch, runner)
-    terms = replace(terms or Terms(), patience=_EMULATED if chosen.emulator else 1.0)
+    terms = terms or Terms()
+    if chosen.emulator:
+        terms = replace(terms, patience=terms.patience * _EMULATED)
     with Machine(image, chosen) as machine:
         boot = _Boot(machine, terms, names)
         boot.first(base_spec(image, terms, command=command), wait_for_command=bool(command))

@@ -62,9 +62,7 @@ def check_services(seen: Observation) -> CheckResult:
     if not seen.settled:
         waited = seen.terms.seconds(seen.terms.timeout)
         return seen.failed(name, f"the start was not over after {waited:g} s", about=tuple(_not_good(seen)))
-    if any(service.ready is None for service in seen.longruns):
-        seen.container.wait_end(seen.terms.seconds(0.15))  # a service that ends at once looks up for a moment
-        seen.refresh()
+    seen.look_again()
     bad = _not_good(seen)
     if bad:
         words = "; ".join(f"{service} {why}" for service, why in bad.items())

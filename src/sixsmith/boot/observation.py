@@ -69,6 +69,12 @@ class Observation:
             self.services = self.supervision.services() or self.services
         return self.services
 
+    def look_again(self) -> None:
+        """A second look a moment later, where a service cannot say that it is ready: one that ends at once is up for a moment."""
+        if any(service.ready is None for service in self.longruns):
+            self.container.wait_end(max(0.15, self.terms.seconds(0.15)))
+            self.refresh()
+
     # --- verdicts
 
     def passed(self, name: str, message: str) -> CheckResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ Status = str
 """`passed`, `failed`, `skipped` (nothing to check, or not possible here) or `refused` (cannot work, as was predicted)."""
 
 _ALARMING = ("fatal", "error", "warning", "denied", "not found", "failed", "unable", "timed out", "exited 1", "panic")
+_OWN_WORDS = re.compile(r"s6-rc: info|\[[a-z0-9-]+(\.d)?\] |cont-init: info|services-up: info|/package/admin")
+"""What the overlay says of its own work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +106,22 @@ class BootReport:
 
 
 def relevant_lines(
-    lines: list[LogLine], explain: Explain, *, about: tuple[str, ...] = (), most: int = 8
+    lines: list[LogLine], explain: Explain, *, about: tuple[str, ...] = (), most: int = 10
 ) -> tuple[tuple[str, str | None], ...]:
-    """The lines of a log that name what failed or sound alarming, else its last ones; with what is known about them."""
-    texts = [line.text for line in lines if line.text.strip()]
-    chosen = [
-        text
-        for text in texts
-        if any(name in text for name in about) or any(word in text.lower() for word in _ALARMING) or explain(text)
-    ]
-    if about and not any(any(name in text for name in about) for text in chosen):
-        chosen += texts[-2:]
-    return tuple((text, explain(text)) for text in (chosen or texts)[-most:])
+    """The lines of a log that matter, in order, with what is known about each.
+
+    First those that name what failed or sound alarming, then what the image's own programs say, then the rest; the same
+    line stands once.
+    """
+    texts = list(dict.fromkeys(line.text for line in lines if line.text.strip()))
+    explained = {text: explain(text) for text in texts}
+
+    def weight(text: str) -> int:
+        if explained[text] or any(word in text.lower() for word in _ALARMING):
+            return 0
+        if any(name in text for name in about):
+            return 1
+        return 3 if _OWN_WORDS.match(text) else 2
+
+    places = sorted(range(len(texts)), key=lambda place: (weight(texts[place]), -place))[:most]
+    return tuple((texts[place], explained[texts[place]]) for place in sorted(places))

@@ -5,7 +5,7 @@ the next start. What they differ in is who makes the namespaces.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH101, PTH103, PTH116, PTH123
+# ruff: noqa: PTH101, PTH103, PTH116, PTH123, PTH115
 
 from __future__ import annotations
 
@@ -270,6 +270,7 @@ def _bwrap(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str],
     finally:
         os.close(descriptor)
     pid = _wait_for_number(told, waitable, lambda: "bwrap refused, see the log")
+    _wait_for_program(pid, "/bwrap")
     return Started(pid, waitable, lambda: None)
 
 
@@ -316,6 +317,14 @@ def _wait_for_number(path: str, waitable: int, why: Callable[[], str]) -> int:
             os.waitpid(waitable, 0)
             raise OSError(0, why() or "the runner ended before the container ran")
         time.sleep(0.001)
+
+
+def _wait_for_program(pid: int, runner: str) -> None:
+    """Waits until a runner's process has become the image's: before that its root is still being made."""
+    deadline = time.monotonic() + 5
+    with suppress(OSError):
+        while os.readlink(f"/proc/{pid}/exe").endswith(runner) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 _Starter = Callable[["Keeper", RunSpec, Account, dict[str, str], str, int], Started]

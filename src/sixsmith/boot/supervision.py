@@ -18,7 +18,7 @@ __all__ = ["Layout", "Process", "Service", "Supervision", "find_layout", "parse_
 
 _INTERNAL = re.compile(r"s6rc-|s6-linux-init-|s6-fdholderd$|s6-svscan-log$|\.s6-svscan$")
 _SCAFFOLD = frozenset(["fix-attrs", "legacy-cont-init", "legacy-services", "s6rc-fdholder", "s6rc-oneshot-runner"])
-_FINISHING, _READY = 1 << 1, 1 << 4
+_FINISHING, _READY, _READY_BEFORE_V3 = 1 << 1, 1 << 3, 1 << 4
 _SETUP = frozenset(["s6-rc", "s6-rc-compile", "s6-rc-init", "preinit", "s6-linux-init", "s6-overlay-suexec"])
 
 
@@ -87,13 +87,17 @@ class Process:
     memory: int = 0
 
 
-def parse_status(raw: bytes) -> tuple[int, bool, bool] | None:
-    """Process id, whether it is up, whether it is ready, of a `supervise/status` file; None for an unknown format."""
+def parse_status(raw: bytes, *, old: bool = False) -> tuple[int, bool, bool] | None:
+    """Process id, whether it is up, whether it is ready, of a `supervise/status` file; None for an unknown format.
+
+    `old`: as s6 wrote it when it had one flag more, in v1 and v2 of the overlay. The size does not tell.
+    """
     if len(raw) not in (35, 43):
         return None
     pid = int.from_bytes(raw[24:32], "big")
     flags = raw[-1]
-    return pid, pid != 0 and not flags & _FINISHING, bool(flags & _READY)
+    ready = flags & (_READY_BEFORE_V3 if old else _READY)
+    return pid, pid != 0 and not flags & _FINISHING, bool(ready)
 
 
 class Supervision:
@@ -182,11 +186,15 @@ class Supervision:
         paths = [
             f"{folder}/{name}/{file}" for name in names for file in ("supervise/status", "notification-fd", "down")
         ]
-        found: Mapping[str, str | None] = self.container.inside("read", paths=paths).get("found", {}) if paths else {}
+        paths.append(f"{folder}/s6rc-oneshot-runner/supervise/status")
+        found: Mapping[str, str | None] = self.container.inside("read", paths=paths).get("found", {}) if names else {}
         services = {}
+        # the runner of oneshots is ready when anything is: it shows where this s6 has that flag
+        runner = found.get(paths[-1])
+        old = self.layout.major < 3 or (runner is not None and bool(ord(runner[-1:] or "\0") & _READY_BEFORE_V3))
         for name in names:
             raw = found.get(f"{folder}/{name}/supervise/status")
-            status = parse_status(raw.encode("latin-1")) if raw is not None else None
+            status = parse_status(raw.encode("latin-1"), old=old) if raw is not None else None
             if status is None and found.get(f"{folder}/{name}/down") is not None and name not in self.longruns:
                 continue  # meant to stay down
             pid, up, ready = status or (0, False, False)

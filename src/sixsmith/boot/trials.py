@@ -6,7 +6,8 @@ cannot work and does not is `refused`, no failure: the prediction was right, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,16 +41,20 @@ class Trial:
     def observe(self, spec: RunSpec) -> Observation:
         return observe(self.machine, spec, self.terms, layout=self.layout)
 
-    def works(self, spec: RunSpec) -> tuple[bool, str, Observation]:
-        """Whether the image comes up under these terms as it did in the first boot, and stops; else why not."""
+    def works(self, spec: RunSpec, *, strict: bool = True) -> tuple[bool, str, Observation]:
+        """Whether the image comes up under these terms as it did in the first boot, and stops; else why not.
+
+        `strict`: and the overlay does not complain of something that it may not do.
+        """
         seen = self.observe(spec)
+        seen.look_again()
         if seen.container.end is not None:
             return False, f"the container ended with exit code {seen.container.end.code}", seen
         missing = [name for name in sorted(self.wanted) if name not in seen.services or not seen.services[name].good]
         if not seen.settled or missing:
             return False, f"{', '.join(missing) or 'its services'} did not come up", seen
         complaint = next((line.text for line in seen.container.lines if _is_complaint(line.text)), None)
-        if complaint is not None:
+        if strict and complaint is not None:
             return False, f"it complains: {complaint.strip()}", seen
         if not stop_quietly(seen):
             return False, "it does not stop", seen
@@ -117,11 +122,31 @@ def try_read_only(trial: Trial) -> CheckResult:
     spec = replace(trial.spec, read_only=True, environment={**trial.spec.environment, **switch})
     works, why, seen = trial.works(spec)
     trial.needs["read_only"] = works
-    if works:
-        return CheckResult(
-            name, "passed", "runs with a read-only root, S6_READ_ONLY_ROOT=1 and an executable tmpfs on /run"
-        )
-    return seen.failed(name, f"does not run with a read-only root: {why}", about=("Read-only",))
+    terms = "with a read-only root" + (", S6_READ_ONLY_ROOT=1 and an executable tmpfs on /run" if works else "")
+    return _verdict(seen, name, works, why, _log_outside_volumes(trial), terms)
+
+
+def _log_outside_volumes(trial: Trial) -> str | None:
+    """A logger that writes into the root needs a volume there."""
+    writable = (*trial.spec.volumes, "/run", "/var/run", "/dev")
+    for text in _run_scripts(trial):
+        for line in text.splitlines():
+            if not re.search(r"\b(s6-log|logutil-service)\b", line) or line.lstrip().startswith("#"):
+                continue
+            for folder in re.findall(r"(?<!\S)(/\S+)(?=\s|$)", line):
+                is_program = folder.rsplit("/", 1)[-1] in ("s6-log", "logutil-service")
+                if not is_program and not any(folder == one or folder.startswith(one + "/") for one in writable):
+                    return f"a log is written to {folder}, which is no volume"
+    return None
+
+
+def _run_scripts(trial: Trial) -> Iterator[str]:
+    """The run scripts of the image's services, loggers too."""
+    names = sorted(trial.wanted)
+    paths = [f"/etc/s6-overlay/s6-rc.d/{name}/run" for name in names]
+    paths += [f"/etc/services.d/{name}/{script}" for name in names for script in ("run", "log/run")]
+    for start in range(0, len(paths), 8):
+        yield from (text for text in trial.machine.read(paths[start : start + 8]).values() if text is not None)
 
 
 def try_random_user(trial: Trial) -> CheckResult:
@@ -131,7 +156,7 @@ def try_random_user(trial: Trial) -> CheckResult:
         return CheckResult(name, "skipped", f"{trial.machine.runner.name} cannot start it as another user here")
     predicted = _user_prediction(trial)
     spec = replace(trial.spec, user=f"{_UID}:{_UID}")
-    works, why, seen = trial.works(spec)
+    works, why, seen = trial.works(spec, strict=False)
     trial.needs["random_user"] = works
     return _verdict(seen, name, works, why, predicted, f"as user {_UID}")
 
@@ -163,13 +188,10 @@ def _suexec_mode(trial: Trial) -> int | None:
 
 def _root_services(trial: Trial) -> str | None:
     """A service that changes its user needs root to do so."""
-    for name in sorted(trial.wanted):
-        paths = [f"/etc/s6-overlay/s6-rc.d/{name}/run", f"/etc/services.d/{name}/run"]
-        for text in trial.machine.read(paths).values():
-            if text is not None and any(
-                word in text for word in ("s6-setuidgid", "su-exec", "s6-applyuidgid", "setpriv")
-            ):
-                return f"{name} changes its user, which only root can"
+    for text in _run_scripts(trial):
+        match = re.search(r"^[^#\n]*\b(s6-setuidgid|su-exec|s6-applyuidgid|setpriv)\b", text, re.MULTILINE)
+        if match:
+            return f"a service changes its user ({match[1]}), which only root can"
     return None
 
 
