@@ -88,7 +88,7 @@ SAME: dict[str, Callable[[Variant], Variant]] = {
     "the order of axes": lambda variant: replace(variant, axes=dict(reversed(variant.axes.items()))),
     "the place of the overlay": lambda variant: replace(variant, overlay=OverlayChoice("3.2.3.0", place=Place("x", 1))),
     "where a source lies": lambda variant: replace(
-        variant, files=(FileSpec("/a", source="/tmp/x", place=Place("y", 2)),)
+        variant, files=(FileSpec("/a", source="/elsewhere/x", place=Place("y", 2)),)
     ),
 }
 
