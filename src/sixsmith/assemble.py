@@ -115,7 +115,8 @@ def _add_services(variant: Variant, tree: Tree) -> _Services:
         render.apply_services(tree, rendered)
         return _Services(findings=rendered.findings)
     place = variant.place or Place("sixsmith.yaml")
-    services = read_services(variant.services, place=place, closed=variant.parent is None)
+    # names were judged when the file was read; here they may be the base's, which the lint sees
+    services = read_services(variant.services, place=place, closed=False)
     rendered = render.render_services(services, version, tree=tree)
     render.apply_services(tree, rendered)
     return _Services(render.health_check(services, version), rendered.findings)

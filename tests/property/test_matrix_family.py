@@ -154,7 +154,7 @@ RICH = {
             },
             "accounts": {"users": [{"name": "u", "uid": "3", "groups": ["g"]}], "groups": [{"name": "g"}]},
             "files": [{"path": "/x", "content": "y", "mode": "0644"}, {"path": "/y", "target": "x"}],
-            "services": {"s": {"run": "x", "needs": ["t"]}},
+            "services": {"s": {"run": "x", "needs": ["base"]}},
             "healthcheck": {"command": ["x"], "interval": "3s"},
             "lint": {"ignore": [{"rule": "R", "reason": "r"}]},
             "checks": [{"run": ["x"]}],

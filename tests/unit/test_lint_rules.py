@@ -20,6 +20,9 @@ DECIDED_ELSEWHERE = {
     "M11": "sixsmith.overlay.lay_overlay",
     "M18": "sixsmith.overlay.lay_overlay",
     "R35": "wants thousands of services: tests/unit/test_s6_compile.py",
+    "X1": "sixsmith.s6.render, tests/unit/test_s6_render.py",
+    "X2": "sixsmith.s6.render, tests/unit/test_s6_render.py",
+    "X3": "sixsmith.s6.render, tests/unit/test_s6_render.py",
     "L1": "tests/unit/test_lint_ignore.py",
     "L2": "tests/unit/test_lint_ignore.py",
 }

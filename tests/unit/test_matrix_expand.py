@@ -428,7 +428,7 @@ def test_the_family_names_itself_after_its_first_image() -> None:
 
 
 def test_a_variant_travels_to_another_process() -> None:
-    cell = only("images: {a: {matrix: {alpine: 3.22, s6-overlay: 3.2.3.0}, services: {x: {needs: [y], run: z}}}}")
+    cell = only("images: {a: {matrix: {alpine: 3.22, s6-overlay: 3.2.3.0}, services: {x: {needs: [base], run: z}}}}")
     copy = pickle.loads(pickle.dumps(cell))
     assert copy == cell and hash(copy) == hash(cell)
     assert isinstance(copy.services, dict) and isinstance(cell.services, dict)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from service_trees import EXAMPLES, example, services_of
+import jsonschema
+import pytest
+import yaml
+
+from service_trees import EXAMPLES, ROOT, example, services_of
 from sixsmith.errors import MatrixError, Place
+from sixsmith.matrix.load import parse_family
 from sixsmith.s6.service import Command, Limit, Log, OnExit, Script
 from sixsmith.s6.service_file import read_services
+from sixsmith.s6.service_schema import service_schema
 
 
 def problems_of(text: str, *, closed: bool = True) -> list[str]:
@@ -149,3 +155,33 @@ def test_a_parents_services_may_be_needed() -> None:
 def test_ten_thousand_services_take_seconds() -> None:
     mapping = {f"s{number}": {"run": "x", "needs": [f"s{number - 1}"] if number else []} for number in range(10_000)}
     assert len(read_services(mapping, place=Place("f"))) == 10_000
+
+
+# --- in the family file
+
+
+def test_the_schema_describes_what_is_read() -> None:
+    validator = jsonschema.Draft202012Validator(service_schema())
+    for name in EXAMPLES:
+        services = yaml.safe_load((ROOT / f"examples/services/{name}.yaml").read_text())["services"]
+        for service in services.values():
+            validator.validate(service)
+    assert not validator.is_valid({"runs": "x"})
+    assert not validator.is_valid({"run": "x", "timeout": {"up": "soon"}})
+    assert not validator.is_valid({"run": "x", "on-exit": "stop"})
+
+
+def test_loading_a_family_tells_of_its_services() -> None:
+    text = "name: f\nimages:\n  a:\n    tag: x\n    matrix: {alpine: [3.22], s6-overlay: [3.2.3.0]}\n    services:\n"
+    with pytest.raises(MatrixError) as caught:
+        parse_family(
+            (text + "      web: {run: x, nedes: [b]}\n      b: {up: y, needs: [c]}\n").encode(),
+            file="f.yaml",
+            folder=Path.cwd(),
+        )
+    assert [str(problem) for problem in caught.value.problems] == [
+        "f.yaml:7:21: unknown key 'nedes' in service 'web' (did you mean 'needs'?)",
+        "f.yaml:8:26: no service 'c' (define it, or remove it)",
+    ]
+    file = "    files: [{path: /etc/s6-overlay/s6-rc.d/c/type, content: oneshot}]\n"
+    parse_family((text + "      b: {up: y, needs: [c]}\n" + file).encode(), file="f.yaml", folder=Path.cwd())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sixsmith.catalog import alpine, overlay_files
-from sixsmith.errors import Place, UsageError, nearest
+from sixsmith.errors import MatrixError, Place, UsageError, nearest
 from sixsmith.matrix.axes import ALPINE, OVERLAY, Cell, Matrix, cells_of
 from sixsmith.matrix.fill import Blanks, names_in
 from sixsmith.matrix.problems import Problems
@@ -322,11 +322,30 @@ class Expansion:
             self.problems.add(where, "services need s6-overlay", "give the matrix an axis 's6-overlay'")
         if isinstance(services, Spelled):
             services = self._folder(services, blanks)
+        elif services is not None:
+            self._check_services(services, expanded)
         return {
             "accounts": Accounts(users, groups),
             "files": tuple(self._file(entry, blanks) for entry in settings.get("files", ())),
             "services": services,
         }
+
+    def _check_services(self, services: Mapping[Spelled, Any], expanded: Expanded) -> None:
+        """Notes what is wrong with services. What they need may be a parent's, or among the files."""
+        from sixsmith.s6.service_file import read_services  # most families have no services
+
+        on_an_image = expanded.settings.get("base", "minirootfs") not in ("minirootfs", "packages", "none")
+        files = (entry.path.strip("/") for entry in expanded.settings.get("files", ()))
+        elsewhere = (
+            expanded.cell.parent is not None
+            or on_an_image
+            or any("etc/s6-overlay".startswith(path) or path.startswith("etc/s6-overlay/") for path in files)
+        )
+        try:
+            read_services(services, place=expanded.cell.place, closed=not elsewhere)
+        except MatrixError as error:
+            for problem in error.problems:
+                self.problems.add(problem.place, problem.message, problem.hint)
 
     def _folder(self, text: Spelled, blanks: Blanks) -> str:
         path = self._source(blanks.fill(text), text.place)

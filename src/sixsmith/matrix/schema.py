@@ -109,6 +109,13 @@ class FileEntry(NamedTuple):
         return str(self.values["path"])
 
 
+def _service() -> Json:
+    """One service, as the room that reads them describes it."""
+    from sixsmith.s6.service_schema import service_schema  # only who writes the schema needs it
+
+    return service_schema()
+
+
 def _file(values: dict[str, Any], place: Place) -> FileEntry:
     given = [name for name in ("source", "content", "target") if name in values]
     kind = values.get("type") or ("symlink" if "target" in values else "file")
@@ -202,16 +209,42 @@ _FILES = Items(
     "a list of files",
 )
 
+
+def _check(values: dict[str, Any], place: Place) -> dict[str, Any]:
+    given = [name for name in ("run", "port", "http", "file") if name in values]
+    if len(given) != 1:
+        found = " and ".join(f"'{name}'" for name in given) or "none of them"
+        raise UsageError(f"a check has one of 'run', 'port', 'http' and 'file', not {found}")
+    allowed = {
+        "run": ("exit-code", "output"),
+        "port": (),
+        "http": ("status", "output"),
+        "file": ("type", "mode", "uid", "gid", "output"),
+    }[given[0]]
+    wrong = [name for name in values if name not in (given[0], "name", "within", *allowed)]
+    if wrong:
+        raise ValueError(f"a check of '{given[0]}' has no '{wrong[0]}'")
+    return values
+
+
 _CHECK = Record(
     "a check",
     {
         "name": _LINE,
         "run": _COMMAND,
         "exit-code": Text("an exit code", words.number(0, 255), r"^[0-9]{1,3}$"),
-        "output": Text("text that the output contains"),
+        "port": Text("a TCP port", words.number(1, 65535), r"^[0-9]{1,5}$"),
+        "http": Text("a port and a path, like :8080/health"),
+        "status": Text("an HTTP status", words.number(100, 599), r"^[0-9]{3}$"),
+        "file": Text("a path in the image"),
+        "type": Choice(("file", "directory", "symlink", "absent")),
+        "mode": Text("an octal mode", words.mode, words.MODE),
+        "uid": _WHOLE,
+        "gid": _WHOLE,
+        "output": Text("text that the output, the page or the file contains"),
         "within": _DURATION,
     },
-    required=("run",),
+    make=_check,
 )
 
 _LINT = Record(
@@ -326,7 +359,7 @@ SETTINGS: dict[str, Key] = {
         Either(
             "services by name, or a folder of service directories",
             text=Text("a folder of service directories"),
-            table=Table(Anything(), "services by name", words.service_name),
+            table=Table(Anything(_service), "services by name", words.service_name),
         ),
         "services",
         IMAGE,
@@ -362,6 +395,7 @@ SETTINGS: dict[str, Key] = {
             "a budget",
             {
                 "size": Text("a size", words.size),
+                "memory": Text("a size", words.size),
                 "layers": _WHOLE,
                 "packages": _WHOLE,
                 "ready": Text("a duration", words.duration),

@@ -167,13 +167,16 @@ class Flag:
 
 
 class Anything:
-    """Read as it stands; another room knows its shape."""
+    """Read as it stands; another room knows its shape, and may describe it."""
+
+    def __init__(self, described: Callable[[], Json] | None = None) -> None:
+        self.described = described
 
     def read(self, tree: SpelledTree, problems: Problems) -> Any:
         return tree
 
     def json(self) -> Json:
-        return {}
+        return self.described() if self.described is not None else {}
 
 
 class Items:

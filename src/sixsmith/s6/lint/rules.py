@@ -22,6 +22,7 @@ SECTIONS = {
     "I": "Image settings",
     "V": "Variables that s6-overlay reads",
     "M": "How s6-overlay got into the image",
+    "X": "Services of the family file",
     "L": "Suppressions",
 }
 """What the letter of a rule's id stands for."""
@@ -190,13 +191,19 @@ _INSTALLED = (
     Rule("M18", "warning", "Two overlays of different layouts are in one image.", "Take a base without an overlay.", (_README,)),
 )  # fmt: skip
 
+_DESCRIBED = (
+    Rule("X1", "error", "This release has no way to do what the family file asks of a service.", "Do what the finding says, or take s6-overlay v3.", ("init-stage2 of 2.1.0.2",), _OLD),
+    Rule("X2", "error", "A service or its log runs as a user that the image does not have: it would end at once, again and again.", "Add it under `accounts`, or name another.", ("https://skarnet.org/software/s6/s6-setuidgid.html",)),
+    Rule("X3", "info", "What a service asks for holds less than with v3.", "Do what the finding says where it matters.", ("init-stage2 of 2.1.0.2",), _OLD),
+)  # fmt: skip
+
 _SUPPRESSIONS = (
     Rule("L1", "warning", "A suppression that suppresses nothing hides the next real finding.", "Remove it."),
     Rule("L2", "warning", "A suppression needs a rule that exists and a reason.", "Write `rule:` and `reason:`."),
 )
 
 RULES: dict[str, Rule] = {
-    rule.id: rule for rule in (*_SERVICES, *_SCRIPTS, *_SETTINGS, *_VARIABLES, *_INSTALLED, *_SUPPRESSIONS)
+    rule.id: rule for rule in (*_SERVICES, *_SCRIPTS, *_SETTINGS, *_VARIABLES, *_INSTALLED, *_DESCRIBED, *_SUPPRESSIONS)
 }
 """Every rule by its id."""
 
