@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sixsmith.errors import UsageError
+from sixsmith.errors import FormatError, UsageError
 from sixsmith.model.digest import Digest, parse_digest
 
 __all__ = ["Reference", "parse_reference"]
@@ -36,7 +36,7 @@ def parse_reference(text: str) -> Reference:
 
     Raises UsageError naming the part that is wrong.
     """
-    rest, _, digest_text = text.partition("@")
+    rest, at, digest_text = text.partition("@")
     head, slash, tail = rest.partition("/")
     registry = ""
     if slash and ("." in head or ":" in head or head == "localhost"):
@@ -50,4 +50,8 @@ def parse_reference(text: str) -> Reference:
         raise UsageError(f"'{text}': '{path}' is not a repository name", hint="lower-case letters, digits, . _ - and /")
     if colon and not _TAG.match(tag):
         raise UsageError(f"'{text}': '{tag}' is not a tag", hint="up to 128 of letters, digits, . _ -")
-    return Reference(registry, path, tag or None, parse_digest(digest_text) if digest_text else None)
+    try:
+        digest = parse_digest(digest_text) if at else None
+    except FormatError:
+        raise UsageError(f"'{text}': '{digest_text}' is not a digest", hint="sha256: and 64 hex digits") from None
+    return Reference(registry, path, tag or None, digest)
