@@ -214,4 +214,5 @@ class _Boot:
             notes=tuple(dict.fromkeys(self.notes)),
             log=self.log,
             needs=self.needs,
+            overlay=self.layout.major,
         )

@@ -364,8 +364,10 @@ def _custom_file(seen: Observation, check: Mapping[str, Any], within: float) -> 
     for key in ("type", "uid", "gid"):
         if key in check and str(found[key]) != str(check[key]):
             return f"{path} has {key} {found[key]} instead of {check[key]}"
-    if "mode" in check and found["mode"] != int(str(check["mode"]), 8):
-        return f"{path} has mode {found['mode']:04o} instead of {int(str(check['mode']), 8):04o}"
+    if "mode" in check:
+        mode = check["mode"] if isinstance(check["mode"], int) else int(str(check["mode"]), 8)
+        if found["mode"] != mode:
+            return f"{path} has mode {found['mode']:04o} instead of {mode:04o}"
     if "output" in check:
         text = seen.container.inside("read", paths=[path], limit=65536)["found"][path] or ""
         if str(check["output"]) not in text:

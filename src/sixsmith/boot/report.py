@@ -78,6 +78,8 @@ class BootReport:
     notes: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     needs: Mapping[str, Any] = field(default_factory=dict)
+    overlay: int = 0
+    """The major release of the image's s6-overlay, 0 for none."""
 
     @property
     def ok(self) -> bool:
@@ -101,6 +103,7 @@ class BootReport:
             "checks": [check.document() for check in self.checks],
             "notes": list(self.notes),
             "needs": dict(self.needs),
+            "overlay": self.overlay,
             "log": list(self.log),
         }
 

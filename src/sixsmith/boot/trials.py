@@ -242,12 +242,38 @@ def try_capabilities(trial: Trial) -> CheckResult:
     return CheckResult(name, "passed", f"needs {', '.join(kept)}, and no other capability")
 
 
+def try_together(trial: Trial) -> CheckResult:
+    """What worked each by itself works together: a read-only root, no new privileges, the fewest capabilities."""
+    name = "together"
+    spec, words = trial.spec, []
+    capabilities = trial.needs.get("capabilities")
+    if capabilities is not None:
+        spec = replace(spec, capabilities=tuple(capabilities))
+        words.append("the fewest capabilities")
+    if trial.needs.get("no_new_privileges"):
+        spec = replace(spec, no_new_privileges=True)
+        words.append("no new privileges")
+    if trial.needs.get("read_only"):
+        switch = {"S6_READ_ONLY_ROOT": "1"} if trial.layout.supervised else {}
+        spec = replace(spec, read_only=True, environment={**spec.environment, **switch})
+        words.append("a read-only root")
+    if len(words) < 2:
+        return CheckResult(name, "skipped", "there is nothing to be tried together")
+    works, why, seen = trial.works(spec)
+    if works:
+        return CheckResult(name, "passed", f"runs with {', '.join(words[:-1])} and {words[-1]} at once")
+    # fewer capabilities are worth most; the others are given up
+    trial.needs["read_only"] = trial.needs["no_new_privileges"] = False
+    return CheckResult(name, "refused", f"does not run with {' and '.join(words)} at once: {why}", seen.log())
+
+
 TRIALS: dict[str, Callable[[Trial], CheckResult]] = {
     "exit-code": try_exit_codes,
     "read-only": try_read_only,
     "no-new-privileges": try_no_new_privileges,
     "random-uid": try_random_user,
     "capabilities": try_capabilities,
+    "together": try_together,
 }
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "lock": "Pin every package, tarball and base of the family.",
     "vault": "Keep, check and serve all bytes that a lock names.",
     "store": "Look after the local store.",
-    "export": "Write Dockerfiles and update.sh for people who stay with Docker.",
+    "export": "Write Dockerfiles, compose files and Kubernetes objects.",
     "services": "Check, migrate and draw services.",
     "lint": "Find what is wrong with services, scripts and image settings.",
     "explain": "Say what a container's log means.",

@@ -32,6 +32,8 @@ class Target:
     image: BootImage
     checks: tuple[Any, ...] = ()
     budget: dict[str, str] = field(default_factory=dict)
+    variant: bool = False
+    """Whether it is a cell of the family file."""
 
 
 def boot_options(function: Function) -> Function:
@@ -176,6 +178,7 @@ def _build(session: Session, store: Store, cells: tuple[str, ...], arch: str | N
             open_image(store, image.descriptor, name=image.references[0], arch=image.variant.arch.name),
             image.variant.checks,
             dict(image.variant.budget),
+            True,
         )
         for image in built.images
     ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sixsmith.cli.session import Session, family_options
+
+if TYPE_CHECKING:
+    from sixsmith.export.deployment import Deployment
 
 __all__ = ["command"]
 
@@ -58,6 +62,94 @@ def dockerfiles(session: Session, cells: tuple[str, ...], arches: tuple[str, ...
         return
     for name in written:
         click.echo(f"wrote {name}")
+
+
+def _deployments(session: Session, cells: tuple[str, ...], arch: str | None) -> tuple[str, list[Deployment]]:
+    """The family's name (or the layout's) and how its images are to be run, as their last tests tell."""
+    from sixsmith.boot.measures import last_report
+    from sixsmith.cli.booting import open_targets
+    from sixsmith.export.deployment import make_deployment
+
+    registry = family_name = ""
+    if session.file.is_file():
+        family = session.load_family()
+        registry, family_name = family.registry or "", family.name
+    made = []
+    with open_targets(session, cells, arch, several=True) as targets, session.open_store() as store:
+        for target in targets:
+            report = last_report(store, target.cell)
+            if report is not None and report.get("digest") != target.image.digest:
+                report = None  # of an image that was here before
+            reference = f"{registry}/{target.image.name}" if registry and target.variant else target.image.name
+            name = target.cell.rpartition("/")[0] if len(targets) > 1 else target.cell.partition(":")[0]
+            made.append(
+                make_deployment(name, reference, target.image.settings, report, major=(report or {}).get("overlay", 0))
+            )
+    return family_name or "images", made
+
+
+def _print_or_write(session: Session, text: str, output: Path | None) -> None:
+    from sixsmith.cli.console import print_json
+    from sixsmith.errors import StoreError
+
+    if output is not None:
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"{output}: {error.strerror}") from None
+    if session.json:
+        print_json({"written": [str(output)] if output else [], "text": text})
+    elif output is not None:
+        click.echo(f"wrote {output}")
+    else:
+        click.echo(text, nl=False)
+
+
+_output = click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.  [default: stdout]"
+)
+_arch = click.option("--arch", metavar="ARCH", help="The architecture whose test counts.")
+
+
+@command.command("compose")
+@click.argument("cells", nargs=-1)
+@_arch
+@_output
+@family_options
+def compose(session: Session, cells: tuple[str, ...], arch: str | None, output: Path | None) -> None:
+    """Write a compose file with the least that each image was seen to run with (by `sixsmith test`)."""
+    from sixsmith.export.compose import render_compose
+
+    name, deployments = _deployments(session, cells, arch)
+    _print_or_write(session, render_compose(deployments, name=name), output)
+
+
+@command.command("run")
+@click.argument("cells", nargs=-1)
+@_arch
+@_output
+@family_options
+def run(session: Session, cells: tuple[str, ...], arch: str | None, output: Path | None) -> None:
+    """Write `docker run` commands with the least that each image was seen to run with."""
+    from sixsmith.export.compose import render_run
+
+    _, deployments = _deployments(session, cells, arch)
+    _print_or_write(session, render_run(deployments), output)
+
+
+@command.command("k8s")
+@click.argument("cells", nargs=-1)
+@_arch
+@_output
+@click.option("--storage", default="1Gi", show_default=True, help="What each volume's claim asks for.")
+@family_options
+def k8s(session: Session, cells: tuple[str, ...], arch: str | None, output: Path | None, storage: str) -> None:
+    """Write Kubernetes objects with the least that each image was seen to run with."""
+    from sixsmith.export.k8s import render_k8s
+
+    _, deployments = _deployments(session, cells, arch)
+    _print_or_write(session, render_k8s(deployments, storage=storage), output)
 
 
 def _copy(source: Path, target: Path) -> None:
