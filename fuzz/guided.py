@@ -115,7 +115,8 @@ class Loop:
             place = at % len(data)
             return data[:place] + bytes([data[place] ^ (1 << dice.randrange(8))]) + data[place + 1 :]
         if kind == 1 and data:
-            return data[:at] + bytes([dice.choice(_INTERESTING)]) + data[at + 1 :]
+            byte = dice.choice(_INTERESTING) if dice.random() < 0.5 else dice.randrange(256)
+            return data[:at] + bytes([byte]) + data[at + 1 :]
         if kind == 2:
             return data[:at] + data[end:]
         if kind == 3:

@@ -24,5 +24,5 @@ def TestOneInput(data: bytes) -> None:
     except UsageError as error:
         assert error.place is not None
         return
-    again = lock.render()
-    assert parse_lock(again, file="sixsmith.lock").render() == again
+    again = lock.render().encode()
+    assert parse_lock(again, file="sixsmith.lock").render().encode() == again

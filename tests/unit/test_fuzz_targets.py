@@ -42,9 +42,9 @@ def staircase(data: bytes) -> None:
 
 
 def test_coverage_leads_the_loop() -> None:
-    finding = Loop(staircase, [b"s"], seed=1, source=__file__).run(runs=50_000)
+    finding = Loop(staircase, [b"s"], seed=2, source=__file__).run(runs=20_000)
     assert finding is not None and finding.data.startswith(b"six!")
-    assert Loop(staircase, [b"s"], seed=1, guided=False).run(runs=50_000) is None
+    assert Loop(staircase, [b"s"], seed=2, guided=False).run(runs=20_000) is None
 
 
 def test_slow_inputs_are_findings() -> None:
