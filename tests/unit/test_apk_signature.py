@@ -119,6 +119,14 @@ def test_odd_signature_members_are_refused(items: list[Item]) -> None:
         read_signatures(gz(b"".join(member(item) for item in items)) + INDEX, "r")
 
 
+def test_an_extended_header_without_a_size_is_no_signature() -> None:
+    """Digits, but no octal ones."""
+    header = bytearray(member(Item("x", b"", type=b"x", checksum=False)))
+    header[124:136] = b"00000800501\0"
+    with pytest.raises(FormatError):
+        verify_index(gz(bytes(header)) + INDEX, None, "r")
+
+
 def test_a_bomb_in_the_signature_is_not_inflated() -> None:
     bomb = gz(member(Item(".SIGN.RSA.k", b"\0" * (8 << 20))))
     with pytest.raises(FormatError, match="inflates to more than"):

@@ -166,8 +166,11 @@ def starts_with_signature(data: Bytes, what: str) -> bool:
     except zlib.error as error:
         raise FormatError(f"{what}: damaged gzip data ({error})") from None
     position = 0
-    while first[position + 156 : position + 157] in (b"x", b"g") and first[position + 124 : position + 135].isdigit():
-        size = int(first[position + 124 : position + 135], 8)
+    while first[position + 156 : position + 157] in (b"x", b"g"):
+        number = first[position + 124 : position + 135]
+        if number.strip(b"01234567"):
+            break  # no size; the tar's own reader says so
+        size = int(number or b"0", 8)
         position += BLOCK + size + len(padding(size))
     return first.startswith(_PREFIX.encode(), position)
 
