@@ -135,10 +135,7 @@ def measure(bench: Bench, say: Callable[[str], None]) -> list[Row]:
         )
     )
     more = f'  more: {{from: base0, tag: "{{alpine}}-more", packages: [{ground.packages[-1]}]}}'
-    marginal = sixty.replace("images:
-", f"images:
-{more}
-")
+    marginal = sixty.replace("images:\n", f"images:\n{more}\n")
     rows.append(
         Row(
             "sixsmith: one cell more, all packages known",
