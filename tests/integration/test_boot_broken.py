@@ -295,7 +295,7 @@ def sixsmith(*words: str, store: Path, **more: object) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("runner", ["namespaces", "runc", "bwrap"])
+@pytest.mark.parametrize("runner", ["namespaces", "runc", "bwrap", "podman"])
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
 def test_nothing_is_left_when_sixsmith_is_killed(layout: str, tmp_path: Path, runner: str, how: str) -> None:
     if (reason := world.usable(runner)) is not None:

@@ -80,11 +80,16 @@ def test_every_pair_boots_in_plain_namespaces(workshop: world.Workshop, alpine: 
     assert report.runner == "namespaces"
 
 
-def test_bwrap_boots_too(workshop: world.Workshop) -> None:
-    if (reason := world.usable("bwrap")) is not None:
+@pytest.mark.parametrize("name", ["bwrap", "podman"])
+def test_other_runners_boot_too(workshop: world.Workshop, name: str) -> None:
+    if (reason := world.usable(name)) is not None:
         pytest.skip(reason)
-    report = boot_image(workshop.make("3.20", "3.2.1.0"), runner="bwrap", checks=BASIC_CHECKS)
+    if name == "podman" and (os.geteuid() != 0 or world.usable("runc") is not None):
+        pytest.skip("podman is used as root, with runc")
+    before = world.remains()
+    report = boot_image(workshop.make("3.20", "3.2.1.0"), runner=name, checks=(*BASIC_CHECKS, "read-only"))
     assert report.ok, words(report)
+    assert world.leftovers(before) == {}
 
 
 @pytest.mark.skipif(not EVERYTHING, reason="emulated, it takes half a minute: SIXSMITH_BOOT=all runs it")

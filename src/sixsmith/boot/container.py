@@ -116,6 +116,7 @@ class Machine:
             "emulator": emulator,
             "zstd": False,
         }
+        begin["group"] = f"sixsmith-{os.urandom(4).hex()}" if runner.control_groups else ""
         begin["zstd"] = any(_is_zstd(self.image, digest) for digest in self.image.layers)
         self.channel.send(begin)
         answer = self._hear()

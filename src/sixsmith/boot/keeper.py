@@ -8,11 +8,12 @@ Two processes, started with one socket and one pipe:
   namespace of its own unless it is root's and somebody wants real root. The image lies in a memory file system that only
   this mount namespace knows. When the keeper dies, the kernel ends all processes in it, and with them mounts and files.
 
-Control groups are shown read-only, so that no runtime makes any.
+Control groups are shown read-only, so that no runtime makes any; those that Podman cannot do without are in one group of
+ours, which the guard removes at the end.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH102, PTH103, PTH112, PTH123
+# ruff: noqa: PTH102, PTH103, PTH112, PTH123, PTH106
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ def main(link: int, life: int) -> int:
     if keeper == 0:
         os._exit(_keep(begin, channel, life))
     channel.close()
-    return _guard(keeper, life)
+    return _guard(keeper, life, begin["group"])
 
 
 def _leave(begin: dict[str, Any], channel: Channel) -> None:
@@ -89,7 +90,7 @@ def _leave(begin: dict[str, Any], channel: Channel) -> None:
         kernel.unshare(kernel.NEWNS | kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS)
 
 
-def _guard(keeper: int, life: int) -> int:
+def _guard(keeper: int, life: int, group: str) -> int:
     watch = os.pidfd_open(keeper)
     waiting = select.poll()
     waiting.register(watch, select.POLLIN)
@@ -100,7 +101,17 @@ def _guard(keeper: int, life: int) -> int:
         with suppress(ProcessLookupError):
             os.kill(keeper, signal.SIGKILL)
     os.waitpid(keeper, 0)
+    if group:
+        _remove_groups(group)
     return 0
+
+
+def _remove_groups(group: str) -> None:
+    """Removes a control group, and what is below it, from every hierarchy."""
+    for place in [f"/sys/fs/cgroup/{group}", *(f"{one.path}/{group}" for one in os.scandir("/sys/fs/cgroup"))]:
+        for folder, _, _ in os.walk(place, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 def _keep(begin: dict[str, Any], channel: Channel, life: int) -> int:
@@ -128,6 +139,7 @@ class Keeper:
         self.isolated: bool = begin["isolate"]
         self.alone: bool = begin["alone"]
         self.user: bool = begin["user"]
+        self.group: str = begin["group"]
         self.tree: Tree | None = None
         self.started: starters.Started | None = None
         self.runs = 0
@@ -329,7 +341,10 @@ def _settle(begin: dict[str, Any]) -> str:
     if stage is None:
         raise OSError(2, "no folder to mount over", "/mnt")
     kernel.mount("tmpfs", stage, "tmpfs", kernel.MS_NODEV, "mode=755,nr_inodes=0,size=90%")
-    _freeze_control_groups()
+    if begin["group"]:
+        kernel.mount("tmpfs", "/dev/shm", "tmpfs", kernel.MS_NODEV | kernel.MS_NOSUID, "mode=1777")  # Podman's locks
+    else:
+        _freeze_control_groups()
     if begin["emulator"]:
         _register(begin["emulator"], f"{stage}/binfmt")
     with suppress(OSError):

@@ -17,7 +17,7 @@ from sixsmith.model.arch import Arch
 
 __all__ = ["RUNNERS", "Runner", "choose_runner"]
 
-RUNNERS = ("runc", "namespaces", "bwrap")
+RUNNERS = ("runc", "namespaces", "bwrap", "podman")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Runner:
     alone: bool = False
     subordinates: Subordinates | None = None
     emulator: Emulator | None = None
+
+    @property
+    def control_groups(self) -> bool:
+        """Whether it cannot do without a control group."""
+        return self.starter == "podman"
 
     @property
     def other_users(self) -> bool:
@@ -59,7 +64,11 @@ def choose_runner(arch: Arch, wanted: str | None = None) -> Runner:
             )
         reason += f"; {arch} by {Path(emulator.path).name}"
     root = os.geteuid() == 0
-    user_namespace = not root or name != "runc" or emulator is not None
+    if name == "podman" and (not root or emulator is not None):
+        raise OutsideError(
+            "podman is used as root, for this machine's own programs", hint="--runner runc needs neither"
+        )
+    user_namespace = not root or name not in ("runc", "podman") or emulator is not None
     subordinates, alone = None, False
     if not root:
         found = find_subordinates()

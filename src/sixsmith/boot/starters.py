@@ -274,6 +274,27 @@ def _bwrap(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str],
     return Started(pid, waitable, lambda: None)
 
 
+def _podman(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str], root: str, log: int) -> Started:
+    pid_file = f"{keeper.place('bundle')}/pid"
+    command = ["podman", "--root", keeper.place("podman"), "--runroot", keeper.place("podman-run")]
+    command += ["--tmpdir", keeper.place("podman-tmp"), "--runtime", _which("runc"), "--cgroup-manager", "cgroupfs"]
+    command += ["--events-backend", "none", "run", "--pidfile", pid_file, "--cgroup-parent", f"/{keeper.group}"]
+    # systemd mode is guessed from a command called init, and is not meant (s6-overlay #158)
+    command += ["--network", "none", "--systemd", "false", "--log-driver", "none", "--ulimit", "host"]
+    command += ["--hostname", spec.hostname, "--workdir", spec.workdir, "--user", f"{account.uid}:{account.gid}"]
+    command += [word for group in account.groups for word in ("--group-add", str(group))]
+    command += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
+    command += ["--cap-drop", "all", *(word for name in spec.capabilities for word in ("--cap-add", name))]
+    if spec.read_only:
+        command += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/run:rw,exec,mode=755"]
+    if spec.no_new_privileges:
+        command += ["--security-opt", "no-new-privileges"]
+    waitable = _spawn([*command, "--rootfs", root, *spec.arguments], log)
+    pid = _wait_for_number(pid_file, waitable, lambda: "podman refused, see the log")
+    _wait_for_program(pid, "/runc")
+    return Started(pid, waitable, lambda: None)
+
+
 def _spawn(command: Sequence[str], log: int, *, keep: int = -1) -> int:
     """Starts a runner's program with the log as its output; returns its process id. It dies with the keeper."""
     program = _which(command[0])
@@ -328,4 +349,4 @@ def _wait_for_program(pid: int, runner: str) -> None:
 
 
 _Starter = Callable[["Keeper", RunSpec, Account, dict[str, str], str, int], Started]
-_STARTERS: dict[str, _Starter] = {"namespaces": _namespaces, "runc": _runc, "bwrap": _bwrap}
+_STARTERS: dict[str, _Starter] = {"namespaces": _namespaces, "runc": _runc, "bwrap": _bwrap, "podman": _podman}

@@ -45,7 +45,7 @@ def boot_options(function: Function) -> Function:
             "--runner",
             metavar="NAME",
             envvar="SIXSMITH_RUNNER",
-            help="runc, namespaces or bwrap.  [default: what there is]",
+            help="runc, namespaces, bwrap or podman.  [default: what there is]",
         ),
         click.option(
             "--check",
