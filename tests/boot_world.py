@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -155,25 +156,42 @@ def usable(runner: str) -> str | None:
     return "this system makes no user namespaces" if os.waitpid(pid, 0)[1] else None
 
 
-def remains() -> dict[str, set[str]]:
-    """Processes of ours, mounts, control groups and namespaces that there are now, to be compared with later."""
-    processes, namespaces = set(), set()
+TOKEN = f"/nowhere/boot-{os.getpid()}-{os.urandom(4).hex()}"
+"""In the module path of this process and of those that it starts, and so in the words of their keepers: others may boot too."""
+sys.path.append(TOKEN)
+
+_seen: set[tuple[str, str]] = set()
+
+
+def ours() -> set[str]:
+    """Keepers of this test run, and every process in a namespace that one of their children was seen in."""
+    keepers, parents, namespaces = set(), {}, {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             words = (entry / "cmdline").read_bytes()
-            inside = (entry / "ns/pid").readlink().name, (entry / "ns/mnt").readlink().name
+            parents[entry.name] = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            namespaces[entry.name] = {(kind, str((entry / "ns" / kind).readlink())) for kind in ("pid", "mnt", "net")}
         except OSError:
             continue
-        if b"sixsmith.boot.keeper" in words or b"s6-svscan" in words or b"sixsmith-" in words:
-            processes.add(entry.name)
-        namespaces |= set(inside)
-    groups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/*sixsmith*")}
+        if b"sixsmith.boot.keeper" in words and TOKEN.encode() in words:
+            keepers.add(entry.name)
+    family = set(keepers)
+    for _ in range(12):
+        family |= {child for child, parent in parents.items() if parent in family}
+    own = {(kind, str(Path(f"/proc/self/ns/{kind}").readlink())) for kind in ("pid", "mnt", "net")}
+    for pid in family:
+        _seen.update(namespaces.get(pid, set()) - own)
+    return family | {pid for pid, found in namespaces.items() if found & _seen}
+
+
+def remains() -> dict[str, set[str]]:
+    """Processes of ours (with their namespaces), mounts and control groups that there are now."""
     return {
-        "processes": processes,
+        "processes": ours(),
         "mounts": set(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "control groups": groups,
+        "control groups": {str(path) for path in Path("/sys/fs/cgroup").glob("**/sixsmith-*")},
     }
 
 
