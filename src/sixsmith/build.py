@@ -134,7 +134,14 @@ def build_image(
     reporter(Resolved(variant.id, len(plan.packages), plan.download_size))
     built = _recall(plan, store)
     if built is None:
-        packages = fetch_packages(supply.locate(plan), store, cell=variant.id, jobs=supply.jobs, reporter=reporter)
+        packages = fetch_packages(
+            supply.locate(plan),
+            store,
+            cell=variant.id,
+            jobs=supply.jobs,
+            reporter=reporter,
+            as_layers=variant.layers != "single",
+        )
         packages = completed(plan, packages)
         if variant.overlay is not None:
             supply.overlay(variant.overlay, variant.arch)  # a locked plan named its files without having them

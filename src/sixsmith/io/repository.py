@@ -109,9 +109,15 @@ class PackageRepository:
         return SolverRepository(self.index(), self.name, self.pin)
 
     def fetch(
-        self, record: PackageRecord, store: Store, *, cell: str = "", reporter: Reporter = silent
+        self,
+        record: PackageRecord,
+        store: Store,
+        *,
+        cell: str = "",
+        reporter: Reporter = silent,
+        as_layers: bool = True,
     ) -> InstallPackage:
-        """The package, verified, its data segment in the store.
+        """The package, verified, its data segment in the store. `as_layers`: big packages will be layers of their own.
 
         Raises FetchError when the mirror does not have it, and VerificationError when it is not what the index promises.
         """
@@ -123,7 +129,7 @@ class PackageRepository:
         raw = self._read(record.filename, record.size)
         if record.size and len(raw) != record.size:
             raise DigestMismatch(f"{what}: {len(raw)} bytes, the index says {record.size}")
-        verified = self._keep(store, raw, record.checksum, what=what)
+        verified = self._keep(store, raw, record.checksum, what=what, as_layers=as_layers)
         _check_same(record, verified.control, what)
         reporter(Fetched(cell, record.filename, len(raw), False))
         return _package(record, verified, store)
@@ -134,13 +140,13 @@ class PackageRepository:
         cls._keep(store, raw, checksum, what=what)
 
     @staticmethod
-    def _keep(store: Store, raw: bytes, checksum: str, *, what: str) -> _Verified:
+    def _keep(store: Store, raw: bytes, checksum: str, *, what: str, as_layers: bool = True) -> _Verified:
         archive = open_package(raw, checksum=checksum, keyring=None, what=what)
         store.put(archive.data, verified=archive.data_digest)
         tar = gunzip(archive.data, what=what, limit=MAX_TARBALL)
         entries, left_out = sorted_out(tar, what)
         size = len(archive.data)
-        if size >= BIG and not left_out:
+        if as_layers and size >= BIG and not left_out:
             # it will be a layer in most images: what is asked of a layer costs least while its bytes are at hand
             remember_diff_id(store, archive.data_digest, size, tar, entries)
         else:
@@ -223,14 +229,18 @@ def fetch_packages(
     cell: str = "",
     jobs: int = 8,
     reporter: Reporter = silent,
+    as_layers: bool = True,
 ) -> Mapping[str, InstallPackage]:
-    """All the packages, by name, fetched and verified in parallel. The first error stops the rest and is raised."""
+    """All the packages, by name, fetched and verified in parallel. The first error stops the rest and is raised.
+
+    `as_layers` as for `PackageRepository.fetch`: it decides what is done while the bytes are at hand, never the result.
+    """
     if not wanted:
         return {}
 
     def fetch(pair: tuple[PackageRecord, PackageRepository]) -> InstallPackage:
         record, repository = pair
-        return repository.fetch(record, store, cell=cell, reporter=reporter)
+        return repository.fetch(record, store, cell=cell, reporter=reporter, as_layers=as_layers)
 
     if all(repository.mirror.is_folder for _, repository in wanted):
         # nothing to wait for: several threads would take a quarter more CPU time and be done no sooner
