@@ -5,7 +5,10 @@ A few pairs run by default; `SIXSMITH_BOOT=all` runs every pair in every way, wh
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +140,42 @@ def test_services_of_every_major_pass_all_that_applies(workshop: world.Workshop,
         assert report.services["prepare"] == {"up": True, "ready": None, "pid": None, "type": "oneshot"}
     stop = next(check for check in report.checks if check.name == "stop")
     assert "1 finish script run" in stop.message
+
+
+FAMILY = """
+name: booted
+defaults:
+  arch: x86_64
+  base: packages
+  repositories: [main]
+  packages: [alpine-baselayout, alpine-release, alpine-keys, apk-tools, busybox, busybox-binsh, musl-utils]
+  checks:
+    - {name: release, run: [cat, /etc/os-release], output: v3.19, within: 5s}
+    - {file: /etc/passwd, mode: "0644", uid: 0, output: root}
+  budget: {memory: 5M, ready: 20s}
+images:
+  base:
+    tag: "{alpine}-{s6-overlay}"
+    matrix: {alpine: [3.19], s6-overlay: [OVERLAYS]}
+"""
+
+
+def test_a_family_is_built_and_tested(data: Path, tmp_path: Path) -> None:
+    overlays = OVERLAYS if EVERYTHING else OVERLAYS[-1:]
+    (tmp_path / "sixsmith.yaml").write_text(FAMILY.replace("OVERLAYS", ", ".join(overlays)))
+    command = [sys.executable, "-m", "sixsmith", "test", "--json", "--runner", runner(), "--check", "basic"]
+    command += ["--mirror", str(data / "upstream/alpine"), "--overlay-mirror", str(data / "upstream/s6-overlay")]
+    command += ["--store", str(tmp_path / "store"), "--offline"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [result["cell"] for result in results] == [f"base:3.19-{overlay}/x86_64" for overlay in overlays]
+    for result in results:
+        names = {check["name"]: check["status"] for check in result["checks"]}
+        assert names["release"] == names["file /etc/passwd"] == "passed"
+        assert names["budget-memory"] == names["budget-ready"] == "passed"
+    exported = subprocess.run(
+        [*command[:3], "export", "compose", *command[-7:]], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert exported.returncode == 0, exported.stderr
+    assert "image: base:3.19-3.2.1.0" in exported.stdout

@@ -17,7 +17,7 @@ from sixsmith.boot.observation import GRACE_MS, Observation, Terms, base_spec, o
 from sixsmith.boot.report import BootReport, CheckResult, Measures
 from sixsmith.boot.runners import choose_runner
 from sixsmith.boot.spec import RunSpec
-from sixsmith.boot.supervision import find_layout
+from sixsmith.boot.supervision import Process, find_layout
 from sixsmith.boot.trials import TRIALS, Trial, run_trial
 from sixsmith.errors import OutsideError, UsageError, nearest
 
@@ -123,7 +123,7 @@ class _Boot:
         self.numbers.ready_ms = seen.ready_ms
         self.services = {name: service.document() for name, service in seen.services.items()}
         self.wanted = frozenset(name for name, service in seen.services.items() if service.good)
-        processes = seen.supervision.processes(memory=True)
+        processes = _quiet_processes(seen)
         self.numbers.processes = len(processes)
         tree = [process for process in processes if process.name.startswith("s6-") or process.pid == 1]
         self.numbers.memory = sum(process.memory for process in (tree if seen.layout.supervised else processes))
@@ -216,3 +216,15 @@ class _Boot:
             needs=self.needs,
             overlay=self.layout.major,
         )
+
+
+def _quiet_processes(seen: Observation) -> list[Process]:
+    """The processes once none comes or goes: those that started everything are still leaving when it is up."""
+    before = seen.supervision.processes(memory=True)
+    for _ in range(10):
+        seen.container.wait_end(0.015)
+        now = seen.supervision.processes(memory=True)
+        if {process.pid for process in now} == {process.pid for process in before}:
+            return now
+        before = now
+    return before
