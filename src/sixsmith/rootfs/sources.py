@@ -17,7 +17,7 @@ from sixsmith.model.digest import Digest, digest_of
 
 __all__ = ["CACHE_LIMIT", "MAX_TARBALL", "GzipSource", "InflatedCache", "PlainSource", "XzSource", "unxz"]
 
-CACHE_LIMIT = 48 << 20
+CACHE_LIMIT = 40 << 20
 """Bytes that inflated archives may take all together."""
 
 MAX_TARBALL = 1 << 30
