@@ -21,7 +21,7 @@ from sixsmith.io.supply import DEFAULT_LOCATION
 from sixsmith.layers.plan import LayerOverlay, LayerPackage
 from sixsmith.oci.image import Healthcheck, ImageSettings, inherited, settings_of
 from sixsmith.overlay import LaidOverlay, check_base, check_bundles, lay_overlay, overlay_settings, read_overlay
-from sixsmith.plan import BuildPlan
+from sixsmith.plan import BuildPlan, LocalFile
 from sixsmith.rootfs.accounts import apply_accounts, gid_of, uid_of
 from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install
 from sixsmith.rootfs.tree import Member, Tree
@@ -79,8 +79,8 @@ def assemble_tree(
         warnings += report.messages
     laid = _lay_overlay(plan, tree, store) if plan.overlay else None
     apply_accounts(tree, variant.accounts.users, variant.accounts.groups)
-    for spec in variant.files:
-        _put_file(tree, spec, plan)
+    for number, spec in enumerate(variant.files):
+        _put_file(tree, spec, [file for file in plan.files if file.spec == number])
     services = _add_services(variant, tree)
     settings = settings_for(plan, services.health)
     findings = _lint(plan, tree, settings, base, [*(laid.findings if laid else ()), *services.findings])
@@ -260,7 +260,8 @@ def _lay_overlay(plan: BuildPlan, tree: Tree, store: Store) -> LaidOverlay:
 # ---- the family's own files
 
 
-def _put_file(tree: Tree, spec: FileSpec, plan: BuildPlan) -> None:
+def _put_file(tree: Tree, spec: FileSpec, found: Sequence[LocalFile]) -> None:
+    """Puts what one entry of `files` asks for; `found` is what its source holds, the source itself first."""
     path = spec.path.strip("/")
     owner = _owner(tree, spec)
     if spec.type == "absent":
@@ -268,11 +269,9 @@ def _put_file(tree: Tree, spec: FileSpec, plan: BuildPlan) -> None:
     elif spec.type == "symlink":
         tree.make_symlink(path, spec.target or "")
     elif spec.source is not None:
-        below = f"{path}/"
-        for local in plan.files:
-            if local.path == path or local.path.startswith(below):
-                mode = spec.mode if spec.mode is not None and local.path == path else local.mode
-                _put_local(tree, local.path, local.kind, local.source, local.digest, local.size, mode, owner)
+        for local in found:
+            mode = spec.mode if spec.mode is not None and local.path == path else local.mode
+            _put_local(tree, local.path, local.kind, local.source, local.digest, local.size, mode, owner)
     elif spec.type == "directory":
         tree.make_directory(path, mode=spec.mode if spec.mode is not None else 0o755, uid=owner[0], gid=owner[1])
     else:
@@ -288,7 +287,7 @@ def _put_local(
     if kind == "symlink":
         tree.make_symlink(path, source)
     elif kind == "directory":
-        if tree.find(path) is None:
+        if path and tree.find(path) is None:  # the root itself is there, and nobody's to change
             tree.make_directory(path, mode=mode, uid=owner[0], gid=owner[1])
     else:
         node = tree.write(path, b"", mode=mode, uid=owner[0], gid=owner[1])

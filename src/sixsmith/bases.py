@@ -286,9 +286,16 @@ def _records(installed: bytes) -> tuple[PackageRecord, ...]:
 
 
 def open_base(
-    variant: Variant, *, supply: Supply, store: Store, parents: dict[str, ImageBase], pinned: Digest | None = None
+    variant: Variant,
+    *,
+    supply: Supply,
+    store: Store,
+    parents: dict[str, ImageBase],
+    pinned: Digest | None = None,
+    file: str = "",
 ) -> Base:
-    """The base of a cell. A parent cell must be among `parents` already; `pinned` is a base image's locked manifest.
+    """The base of a cell. A parent cell must be among `parents` already; `pinned` is a base image's locked manifest,
+    `file` the name of a locked minirootfs.
 
     Raises what fetching raises, and UsageError for a base that is not one.
     """
@@ -297,7 +304,7 @@ def open_base(
     if variant.base in ("packages", "none"):
         return EmptyBase(variant.base)
     if variant.base == "minirootfs":
-        return MinirootfsBase(supply.minirootfs(variant.alpine, variant.arch, variant.alpine_point), store)
+        return MinirootfsBase(supply.minirootfs(variant.alpine, variant.arch, variant.alpine_point, file), store)
     if "/" in variant.base or ":" in variant.base:
         digest = supply.image(variant.base, variant.arch, pinned)
         return ImageBase(store, digest, "image", variant.base)

@@ -18,7 +18,7 @@ import msgspec
 from sixsmith import catalog
 from sixsmith.assemble import assemble_tree, completed
 from sixsmith.bases import Base, ImageBase, open_base
-from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable
+from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable, UsageError
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
 from sixsmith.io.local import local_specs, read_local_files
 from sixsmith.io.repository import fetch_packages
@@ -28,12 +28,12 @@ from sixsmith.layers.plan import plan_layers
 from sixsmith.layers.write import write_layers
 from sixsmith.lock import Lock, LockedCell, compressor_id
 from sixsmith.matrix import Family
-from sixsmith.model.digest import Digest
+from sixsmith.model.digest import Digest, digest_of
 from sixsmith.oci.image import make_image, make_index
 from sixsmith.oci.spec import Descriptor, Layer
 from sixsmith.plan import BuildPlan, make_plan
 from sixsmith.scripting import scripts_for
-from sixsmith.variant import FileSpec, Variant
+from sixsmith.variant import Variant
 
 __all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
 
@@ -45,8 +45,9 @@ class _Remembered(msgspec.Struct, array_like=True):
     size: int
     layers: tuple[Layer, ...]
     warnings: tuple[str, ...]
+    config: Digest
     stamps: tuple[tuple[int, int], ...]
-    """Of the manifest and the layers: a blob that was touched since is read again before it is believed."""
+    """Of the manifest, the config and the layers: a blob that was touched since is read again before it is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def build_image(
         built = BuiltImage(
             variant, plan, image.descriptor, image.size, layers, assembly.warnings, False, time.perf_counter() - started
         )
-        _remember(built, store)
+        _remember(built, digest_of(image.config), store)
     for warning in built.warnings:
         reporter(Warned(variant.id, warning))
     reporter(CellDone(variant.id, built.descriptor.digest, built.size, time.perf_counter() - started))
@@ -212,7 +213,8 @@ class Line:
             )
         locked = self._locked(variant)
         pinned = Digest(locked.base) if locked is not None and locked.base.startswith("sha256:") else None
-        base = open_base(variant, supply=self._supply, store=self._store, parents=self._bases, pinned=pinned)
+        file = locked.base if locked is not None and pinned is None else ""
+        base = open_base(variant, supply=self._supply, store=self._store, parents=self._bases, pinned=pinned, file=file)
         files = read_local_files(local_specs(variant), self._supply.trace)
         if locked is not None and self._lock is not None:
             return self._lock.plan(variant, base=base.facts, files=files), base
@@ -238,11 +240,9 @@ class Line:
         """
         if self._lock is None:
             return None
-        if self._lock.holds(variant):
+        moved = self._lock.moved(variant, self._family.cell)
+        if not moved:
             return self._lock.cells[variant.id]
-        moved = (
-            "is not in the lock" if variant.id not in self._lock.cells else "is not locked as the family file asks now"
-        )
         if self._frozen:
             raise LockOutdated(f"{variant.id} {moved}", hint="`sixsmith lock` writes the lock anew")
         self._reporter(Warned(variant.id, f"{moved}: resolved anew", "`sixsmith lock` writes the lock anew"))
@@ -308,14 +308,6 @@ def write_output(built: BuiltFamily, *, store: Store, output: Path, archive: Pat
         write_archive(archive, {f"{tag.image}:{tag.tag}": tag.descriptor for tag in built.tags}, store)
 
 
-def _service_folder(variant: Variant) -> tuple[FileSpec, ...]:
-    """A folder of source directories, as an input of the plan: what is in it decides the image as files do.
-
-    Its place is one that no path of an image can have, so it is never laid as it is.
-    """
-    return (FileSpec("\0services", source=variant.services),) if isinstance(variant.services, str) else ()
-
-
 def _make_tags(images: Sequence[BuiltImage], store: Store) -> list[BuiltTag]:
     """One index for each tag, over the architectures that were built."""
     by_tag: dict[tuple[str, str], list[BuiltImage]] = {}
@@ -324,10 +316,24 @@ def _make_tags(images: Sequence[BuiltImage], store: Store) -> list[BuiltTag]:
             by_tag.setdefault((image.variant.image, tag), []).append(image)
     tags = []
     for (name, tag), members in by_tag.items():
+        _refuse_twins(f"{name}:{tag}", members)
         index = make_index([member.descriptor for member in members])
         store.put(index.raw)
         tags.append(BuiltTag(name, tag, index.descriptor, tuple(members)))
     return tags
+
+
+def _refuse_twins(reference: str, images: Sequence[BuiltImage]) -> None:
+    """Versions in tags are known only now, and two cells of one platform may turn out to want the same tag."""
+    seen: dict[str, BuiltImage] = {}
+    for image in images:
+        twin = seen.setdefault(str(image.variant.arch.platform), image)
+        if twin is not image:
+            raise UsageError(
+                f"{twin.variant.id} and {image.variant.id} would both be {reference}",
+                place=image.variant.place,
+                hint="let the tag name what sets them apart, an axis in braces for one",
+            )
 
 
 def _advise(variant: Variant, today: date, reporter: Reporter) -> None:
@@ -359,18 +365,18 @@ def _recall(plan: BuildPlan, store: Store) -> BuiltImage | None:
         known = msgspec.msgpack.decode(kept, type=_Remembered)
     except msgspec.DecodeError:
         return None
-    for digest, stamp in zip(_blobs_of(known.descriptor, known.layers), known.stamps, strict=True):
+    for digest, stamp in zip(_blobs_of(known.descriptor, known.config, known.layers), known.stamps, strict=True):
         found = store.stamp(digest)
         if found is None or (found != stamp and store.find(digest) is None):
             return None
     return BuiltImage(plan.variant, plan, known.descriptor, known.size, known.layers, known.warnings, True, 0.0)
 
 
-def _remember(built: BuiltImage, store: Store) -> None:
-    stamps = tuple(store.stamp(digest) or (0, 0) for digest in _blobs_of(built.descriptor, built.layers))
-    known = _Remembered(built.descriptor, built.size, built.layers, built.warnings, stamps)
+def _remember(built: BuiltImage, config: Digest, store: Store) -> None:
+    stamps = tuple(store.stamp(digest) or (0, 0) for digest in _blobs_of(built.descriptor, config, built.layers))
+    known = _Remembered(built.descriptor, built.size, built.layers, built.warnings, config, stamps)
     store.keep("image", built.plan.id, msgspec.msgpack.encode(known))
 
 
-def _blobs_of(descriptor: Descriptor, layers: Sequence[Layer]) -> tuple[Digest, ...]:
-    return (descriptor.digest, *(layer.digest for layer in layers))
+def _blobs_of(descriptor: Descriptor, config: Digest, layers: Sequence[Layer]) -> tuple[Digest, ...]:
+    return (descriptor.digest, config, *(layer.digest for layer in layers))

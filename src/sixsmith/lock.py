@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -67,6 +67,21 @@ class Lock(msgspec.Struct, frozen=True):
         """Whether the cell is locked, and as the family file asks for it now."""
         cell = self.cells.get(variant.id)
         return cell is not None and cell.request == request_id(variant)
+
+    def moved(self, variant: Variant, cell: Callable[[str], Variant]) -> str:
+        """Why the cell's part of the lock cannot be used, for a sentence that begins with the cell; "" when it can.
+
+        `cell` finds a cell by its id.
+
+        What a cell installs depends on what its parents hold: a parent that moved on takes its children with it.
+        """
+        if variant.id not in self.cells:
+            return "is not in the lock"
+        if not self.holds(variant):
+            return "is not locked as the family file asks now"
+        if variant.parent is not None and self.moved(cell(variant.parent), cell):
+            return f"stands on {variant.parent}, which is not locked as the family file asks now"
+        return ""
 
     def plan(self, variant: Variant, *, base: BaseFacts, files: Iterable[LocalFile] = ()) -> BuildPlan:
         """The plan that was locked, without an index. Raises KeyError for a cell that is not locked."""
@@ -138,7 +153,7 @@ def request_id(variant: Variant) -> str:
         variant.base,
         variant.parent or "",
         list(variant.packages),
-        [[repository.name, repository.url or "", repository.pin or ""] for repository in variant.repositories],
+        [[repository.name, repository.portable_url, repository.pin or ""] for repository in variant.repositories],
         [overlay.version, overlay.symlinks, overlay.syslogd] if overlay else None,
     ]
     return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()[:16]
@@ -207,7 +222,7 @@ def parse_lock(raw: bytes, *, file: str) -> Lock:
         return Lock(str(document["compressor"]), files, packages, cells)
     except UsageError:
         raise
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError, FormatError) as error:
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError, FormatError) as error:
         raise UsageError(
             f"not a lock that can be read ({error})", place=Place(file), hint="`sixsmith lock` writes it anew"
         ) from None

@@ -48,7 +48,8 @@ class PlannedFile(msgspec.Struct, frozen=True):
 class LocalFile(msgspec.Struct, frozen=True):
     """A file of the family's own folder that goes into the image, by its digest; `path` is where in the image.
 
-    `kind` is file, directory or symlink; `source` the path on this machine, or the link's target. Size in bytes.
+    `kind` is file, directory or symlink; `source` the path on this machine, or the link's target. Size in bytes. `spec` is
+    the position of what asked for it among the cell's sources: two that overlap keep their own owners and modes.
     """
 
     path: str
@@ -57,6 +58,7 @@ class LocalFile(msgspec.Struct, frozen=True):
     kind: str = "file"
     source: str = ""
     size: int = 0
+    spec: int = 0
 
 
 class PlannedPackage(msgspec.Struct, frozen=True):
@@ -303,19 +305,20 @@ def _identity(
         spec.pop("source")
     if settings["overlay"]:
         settings["overlay"].pop("place")
-    lines = [[repository.name, repository.url or "", repository.pin or ""] for repository in variant.repositories]
+    if isinstance(variant.services, str):
+        settings["services"] = "folder"  # what is in it stands among the files; where it lies is this machine's affair
     document = {
         "format": FORMAT,
         "compressor": [compressor(), GZIP_LEVEL],
         "settings": settings,
         "title": variant.image,
         "order": [list(variant.env), list(variant.services) if isinstance(variant.services, Mapping) else []],
-        "repositories": lines,
-        "base": [base.kind, base.identity],
+        "repositories": [[each.name, each.portable_url, each.pin or ""] for each in variant.repositories],
+        "base": [base.kind, base.identity, base.name],
         "world": list(world),
         "steps": [[step.action, step.name, step.version, step.checksum] for step in steps],
         "overlay": [[file.name, file.digest] for file in overlay],
-        "files": [[file.path, file.kind, file.digest, file.mode] for file in files],
+        "files": [[file.path, file.kind, file.digest, file.mode, file.spec] for file in files],
         "tags": list(tags),
         "epoch": epoch,
     }

@@ -52,6 +52,13 @@ class RepositoryChoice(msgspec.Struct, frozen=True):
     pin: str | None = None
     key: str | None = None
 
+    @property
+    def portable_url(self) -> str:
+        """The URL as far as it means the same on every machine: of a folder only that it is one, "" for the mirror's own."""
+        if self.url is None:
+            return ""
+        return self.url if "://" in self.url else "folder"
+
 
 class User(msgspec.Struct, frozen=True):
     """A user to add, as the family file spells it; what is None is chosen as busybox adduser does."""

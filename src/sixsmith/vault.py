@@ -179,7 +179,7 @@ def _bytes_of(file: VaultFile, *, supply: Supply, store: Store) -> bytes:
     digest = Digest(file.checksum)
     if not store.has(digest):
         if file.path.startswith("alpine/"):
-            supply.minirootfs(file.cell.alpine, file.cell.arch, file.cell.alpine_point)
+            supply.minirootfs(file.cell.alpine, file.cell.arch, file.cell.alpine_point, file.path.rpartition("/")[2])
         elif file.cell.overlay is not None:
             supply.overlay(file.cell.overlay, file.cell.arch)
     return store.read(digest)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from sixsmith.errors import DigestMismatch, UsageError
 from sixsmith.io.receipt import Trace
 from sixsmith.model.digest import Digest, digest_of
@@ -55,9 +57,10 @@ def read_local_files(specs: Iterable[FileSpec], trace: Trace | None = None) -> t
     Raises UsageError with the spec's place for a source that is missing, unreadable, or neither file, folder nor link.
     """
     found: list[LocalFile] = []
-    for spec in specs:
+    for number, spec in enumerate(specs):
         if spec.source is not None:
-            found += _read(Path(spec.source), spec.path.strip("/"), spec, trace or Trace())
+            files = _read(Path(spec.source), spec.path.strip("/"), spec, trace or Trace())
+            found += (msgspec.structs.replace(file, spec=number) for file in files)
     return tuple(found)
 
 

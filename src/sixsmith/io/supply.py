@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,15 +146,17 @@ class Supply:
 
     # ---- the minirootfs
 
-    def minirootfs(self, alpine: str, arch: Arch, point: str | None = None) -> PlannedFile:
-        """The minirootfs of `point`, or of the newest point release, verified and in the store.
+    def minirootfs(self, alpine: str, arch: Arch, point: str | None = None, file: str = "") -> PlannedFile:
+        """The minirootfs of `point`, or of the newest point release, verified and in the store; `file` is one that a lock names.
 
         Its sha256 is the lock's, else the mirror's own (latest-releases.yaml or `.sha256`), else the one of the first use;
         and the sha512 is the catalogue's, where that knows the point release.
         Raises FetchError when the mirror has none, DigestMismatch when it is another file than promised.
         """
         with self._lock:
-            name, promised = self._minirootfs_name(alpine, arch, point)
+            name, promised = (
+                (file, self.pins[file]) if file in self.pins else self._minirootfs_name(alpine, arch, point)
+            )
             folder = f"{alpine if alpine == 'edge' else f'v{alpine}'}/releases/{arch.name}"
             match = _MINIROOTFS.match(name)
             known = catalog.minirootfs_checksum(match.group(1), arch.name) if match and name not in self.pins else None
@@ -162,14 +164,16 @@ class Supply:
 
     def _minirootfs_name(self, alpine: str, arch: Arch, point: str | None) -> tuple[str, Digest | None]:
         wanted = f"{point}-" if point else ""
-        for name in self.pins:
-            match = _MINIROOTFS.match(name)
-            if (
-                match
-                and match.group(2) == arch.name
-                and (match.group(1) == point if point else _belongs(match.group(1), alpine))
-            ):
-                return name, self.pins[name]
+        pinned = {
+            match.group(1): name
+            for name in self.pins
+            if (match := _MINIROOTFS.match(name)) is not None
+            and match.group(2) == arch.name
+            and (match.group(1) == point if point else _belongs(match.group(1), alpine))
+        }
+        if pinned:
+            name = pinned[_newest(pinned)]
+            return name, self.pins[name]
         folder = f"{alpine if alpine == 'edge' else f'v{alpine}'}/releases/{arch.name}"
         if self.mirror.exists(f"{folder}/latest-releases.yaml"):
             latest = _latest_minirootfs(self.mirror.read(f"{folder}/latest-releases.yaml", limit=1 << 20), folder)
@@ -194,7 +198,7 @@ class Supply:
         ]
         if not found:
             raise FetchError(f"{self.mirror} has no minirootfs of Alpine {alpine} for {arch}")
-        return max(found, key=lambda version: tuple(int(part) for part in version.split(".")))
+        return _newest(found)
 
     # ---- the overlay
 
@@ -289,6 +293,10 @@ class Supply:
 
 def _belongs(point: str, alpine: str) -> bool:
     return point.startswith(f"{alpine}.") or (alpine == "edge" and "." not in point)
+
+
+def _newest(points: Iterable[str]) -> str:
+    return max(points, key=lambda point: tuple(int(part) for part in point.split(".")))
 
 
 def vault_folder(choice: RepositoryChoice, alpine: str, arch: Arch) -> str:
