@@ -219,6 +219,9 @@ def parse_lock(raw: bytes, *, file: str) -> Lock:
                 int(entry["epoch"]),
             )
         files = {name: _parse_file(name, text) for name, text in document["files"].items()}
+        for cell in cells.values():
+            for name in (*cell.overlay, *([cell.base] if cell.base and not cell.base.startswith("sha256:") else [])):
+                files[name]  # a KeyError says which one is named and not pinned
         return Lock(str(document["compressor"]), files, packages, cells)
     except UsageError:
         raise

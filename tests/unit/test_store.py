@@ -382,3 +382,19 @@ def test_a_read_only_store_can_be_read(store: Store) -> None:
     finally:
         for folder in folders:
             folder.chmod(0o755)
+
+
+def test_a_blob_that_is_put_again_replaces_a_damaged_one_of_its_size(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        for again in (lambda: store.put(b"whole"), lambda: _write_again(store)):
+            digest = store.put(b"whole")
+            store.discard(digest)
+            store.path(digest).write_bytes(b"whale")
+            again()
+            assert store.read(digest) == b"whole"
+
+
+def _write_again(store: Store) -> None:
+    with store.writer() as writer:
+        writer.write(b"whole")
+        writer.commit()

@@ -206,6 +206,14 @@ def test_a_pin_chooses_the_point_release(store: Store, folder: Path) -> None:
     assert make_supply(store, folder, pins=pins).minirootfs("3.22", X86).name == tarball.name
 
 
+def test_of_several_pins_the_newest_counts_unless_a_lock_names_one(store: Store, folder: Path) -> None:
+    old = only_the_tarball(folder, "3.22.9")
+    new = shutil.copy(old, old.with_name("alpine-minirootfs-3.22.10-x86_64.tar.gz"))
+    supply = make_supply(store, folder, pins={path.name: digest_of(path.read_bytes()) for path in (old, Path(new))})
+    assert supply.minirootfs("3.22", X86).name == new.name
+    assert supply.minirootfs("3.22", X86, file=old.name).name == old.name
+
+
 # ---- the overlay
 
 

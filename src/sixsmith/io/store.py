@@ -179,7 +179,7 @@ class Store:
         digest = verified or digest_of(blob)
         path = self._at(digest)
         with self._disk("write"):
-            if not _same_size(path, len(blob)):
+            if not _same_size(path, len(blob)) or _read_file(path) != blob:  # a damaged one would stay for ever
                 self._write(path, blob, durable=True, mode=0o444)
         return digest
 
@@ -393,7 +393,7 @@ class Store:
         """Give a complete temporary its name, durably. A blob that is there already, in its size, stays."""
         file.flush()
         size = os.fstat(file.fileno()).st_size
-        if _same_size(path, size):
+        if _same_size(path, size) and _file_digest(path) == f"sha256:{path.name}":
             return
         os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
