@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
@@ -37,6 +38,8 @@ def become(
     """
     status = 127
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         kernel.die_with_parent()
         kernel.unshare(kernel.NEWNS | kernel.NEWPID | kernel.NEWNET | kernel.NEWIPC | kernel.NEWUTS)
         child = os.fork()
