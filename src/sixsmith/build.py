@@ -22,7 +22,7 @@ from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable, UsageError
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
 from sixsmith.io.local import local_specs, read_local_files
 from sixsmith.io.repository import fetch_packages
-from sixsmith.io.store import Store
+from sixsmith.io.store import BlobDamaged, BlobMissing, Store
 from sixsmith.io.supply import Supply
 from sixsmith.layers.plan import plan_layers
 from sixsmith.layers.write import write_layers
@@ -253,13 +253,20 @@ class Line:
         return _recall(plan, self._store)
 
     def build(self, variant: Variant) -> BuiltImage:
-        """The image of a cell."""
+        """The image of a cell. What the store turns out to have lost is fetched and made again, once."""
         if variant.id not in self._built:
-            plan, base = self.plan(variant)
-            self._built[variant.id] = build_image(
-                plan, base, supply=self._supply, store=self._store, reporter=self._reporter
-            )
+            try:
+                self._built[variant.id] = self._build(variant)
+            except (BlobMissing, BlobDamaged):
+                self._supply.forget()
+                self._built.clear()
+                self._bases.clear()
+                self._built[variant.id] = self._build(variant)
         return self._built[variant.id]
+
+    def _build(self, variant: Variant) -> BuiltImage:
+        plan, base = self.plan(variant)
+        return build_image(plan, base, supply=self._supply, store=self._store, reporter=self._reporter)
 
 
 def build_family(

@@ -312,7 +312,8 @@ def _identity(
         "compressor": [compressor(), GZIP_LEVEL],
         "settings": settings,
         "title": variant.image,
-        "order": [list(variant.env), list(variant.services) if isinstance(variant.services, Mapping) else []],
+        # these two are mappings whose order is the image's too, at every depth
+        "order": [list(variant.env), json.dumps(settings["services"])],
         "repositories": [[each.name, each.portable_url, each.pin or ""] for each in variant.repositories],
         "base": [base.kind, base.identity, base.name],
         "world": list(world),

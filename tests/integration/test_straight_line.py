@@ -127,3 +127,19 @@ def test_a_lost_config_is_made_again(place: Workplace, damage: str) -> None:
     assert digests(again) == before
     assert config.read_bytes() == whole
     assert place.damages() == []
+
+
+def test_every_damaged_layer_is_made_again_by_the_same_command(place: Workplace) -> None:
+    before = digests(place.build("--json"))
+    with Store(place.store) as store:
+        index = json.loads(store.read(store.roots()["one:3.22-3.2.3.0"]))
+        manifest = json.loads(store.read(Digest(index["manifests"][0]["digest"])))
+    for layer in manifest["layers"]:
+        blob = place.store / "blobs/sha256" / hex_of(Digest(layer["digest"]))
+        whole = blob.read_bytes()
+        blob.unlink()
+        blob.write_bytes(b"x" * len(whole))
+        again = place.build("--json")
+        assert again.code == 0, again.err
+        assert digests(again) == before
+        assert blob.read_bytes() == whole

@@ -136,6 +136,30 @@ def test_the_order_of_the_environment_is_the_images_too() -> None:
     assert planned(forward).id != planned(backward).id
 
 
+def test_the_order_within_a_service_is_the_images_too() -> None:
+    forward, backward = (
+        replace(VARIANT, services={"web": {"run": "x", "env": dict(pairs)}}) for pairs in (["A1", "B2"], ["B2", "A1"])
+    )
+    assert planned(forward).id != planned(backward).id
+
+
+def test_folders_of_this_machine_are_not_in_the_id() -> None:
+    ids = {
+        planned(
+            replace(
+                VARIANT,
+                services=f"{home}/services",
+                repositories=(
+                    RepositoryChoice("main"),
+                    RepositoryChoice("own", url=f"{home}/apks", key=f"{home}/k.pub"),
+                ),
+            )
+        ).id
+        for home in ("/home/me", "/home/you")
+    }
+    assert len(ids) == 1
+
+
 def test_other_bytes_from_outside_change_the_id() -> None:
     ids = [
         planned().id,

@@ -42,7 +42,7 @@ from sixsmith.errors import DigestMismatch, FormatError, StoreError
 from sixsmith.io.records import CHECKSUM_SIZE, open_record, seal_record
 from sixsmith.model.digest import Digest, digest_of, hex_of, parse_digest
 
-__all__ = ["BlobMissing", "BlobWriter", "Damage", "Store"]
+__all__ = ["BlobDamaged", "BlobMissing", "BlobWriter", "Damage", "Store"]
 
 Bytes = bytes | bytearray | memoryview
 Stamp = tuple[int, int]
@@ -62,6 +62,10 @@ _BUFFER = 64 << 10  # bytes gathered before a write
 
 class BlobMissing(StoreError):
     """The blob is not in the store (any more): build or fetch it again."""
+
+
+class BlobDamaged(DigestMismatch):
+    """The blob in the store was not what its name says, and has been removed: build or fetch it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +154,14 @@ class Store:
     def read(self, digest: Digest) -> bytes:
         """The blob's bytes, verified. A damaged blob is removed, so that the next build makes it again.
 
-        Raises BlobMissing when it is not there and DigestMismatch when it was damaged.
+        Raises BlobMissing when it is not there and BlobDamaged when it was damaged.
         """
         with self._blob(digest):
             blob = _read_file(self._at(digest))
         found = digest_of(blob)
         if found != digest:
             self.discard(digest)
-            raise DigestMismatch(
+            raise BlobDamaged(
                 f"the store's blob {digest} was damaged (its bytes have {found}); it has been removed",
                 hint="run the same command again: it is made anew",
             )

@@ -235,6 +235,12 @@ class Supply:
 
     # ---- files, once
 
+    def forget(self) -> None:
+        """Looks for files and images anew when they are asked for again: the store lost one that it had."""
+        with self._lock:
+            self._files.clear()
+            self._images.clear()
+
     def _file(
         self, mirror: Mirror, path: str, key: str, promised: Digest | None, known: Checksum | None = None
     ) -> PlannedFile:
