@@ -26,7 +26,7 @@ from sixsmith.io.store import BlobDamaged, BlobMissing, Store
 from sixsmith.io.supply import Supply
 from sixsmith.layers.plan import plan_layers
 from sixsmith.layers.write import write_layers
-from sixsmith.lock import Lock, LockedCell, compressor_id
+from sixsmith.lock import Lock, LockedCell, compressors
 from sixsmith.matrix import Family
 from sixsmith.model.digest import Digest, digest_of
 from sixsmith.oci.image import make_image, make_index
@@ -288,18 +288,27 @@ def build_family(
     if today is not None:
         for cell in cells:
             _advise(cell, today, reporter)
-    if lock is not None and lock.compressor != compressor_id():
-        reporter(
-            Warned(
-                "",
-                f"the lock was made with {lock.compressor}, this is {compressor_id()}: written layers get other digests (same diff_ids)",
-            )
-        )
+    if lock is not None:
+        _warn_of_compressors(lock, cells, reporter)
     line = Line(family=family, supply=supply, store=store, lock=lock, frozen=frozen, reporter=reporter)
     images = [line.build(cell) for cell in cells]
     tags = _make_tags(images, store)
     store.keep_roots({f"{tag.image}:{tag.tag}": tag.descriptor.digest for tag in tags})
     return BuiltFamily(tuple(images), tuple(tags))
+
+
+def _warn_of_compressors(lock: Lock, cells: Sequence[Variant], reporter: Reporter) -> None:
+    """Says when this machine compresses otherwise than the lock's: that is no mistake, but it explains other digests."""
+    for name, here in compressors(cells).items():
+        then = lock.compressor.get(name, here)
+        if then != here:
+            reporter(
+                Warned(
+                    "",
+                    f"the lock was made with {then}, this is {here}: written layers get other digests (same diff_ids)",
+                    "`sixsmith lock` takes the new one; verbatim layers stay as they are",
+                )
+            )
 
 
 def write_output(built: BuiltFamily, *, store: Store, output: Path, archive: Path | None = None) -> None:

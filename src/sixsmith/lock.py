@@ -2,28 +2,45 @@
 
 Host-free (repositories and files by name, never by URL) and made to be read in a review: a package stands once for each
 Alpine release, architecture and repository, so a changed version is one changed line. Its text is JSON.
+
+A lock comes with a checkout or a merge request, so nothing in it is believed before it was looked at: its names become
+paths of the vault and of mirrors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from sixsmith.apk.index import PackageRecord
 from sixsmith.errors import FormatError, Place, UsageError
-from sixsmith.model.compression import GZIP_LEVEL, compressor
+from sixsmith.layers.write import compressor_named
 from sixsmith.model.digest import Digest, parse_digest
 from sixsmith.plan import BaseFacts, BuildPlan, LocalFile, PlannedFile, PlannedStep, plan_of_steps
 from sixsmith.variant import Variant
 
-__all__ = ["FILE_NAME", "Lock", "LockedCell", "LockedPackage", "compressor_id", "make_lock", "parse_lock", "request_id"]
+__all__ = ["FILE_NAME", "Lock", "LockedCell", "LockedPackage", "compressors", "make_lock", "parse_lock", "request_id"]
 
 FILE_NAME = "sixsmith.lock"
 VERSION = 1
+
+_ACTIONS = ("install", "upgrade", "downgrade", "replace", "remove", "pin")
+_WITHOUT_PACKAGE = ("remove", "pin")
+
+_PACKAGE = re.compile(r"[^\s\x00-\x1f\x7f/!<>=~@\\-][^\s\x00-\x1f\x7f/!<>=~@\\]*\Z")  # as in an index
+_VERSION = re.compile(r"[^\s\x00-\x1f\x7f/\\=@]+\Z")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
+_GROUP = re.compile(r"(edge|[0-9][0-9.]*)?/[a-z0-9_]+\Z")
+_CHECKSUM = re.compile(r"Q[12][A-Za-z0-9+/]{20,60}={0,2}\Z")
+_BYTE = re.compile(r"byte (\d+)")
+_MAX_EPOCH = 1 << 36  # the year 4147; an image's date has four digits of a year
+
+T = TypeVar("T")
 
 
 class LockedPackage(msgspec.Struct, frozen=True):
@@ -52,9 +69,10 @@ class LockedCell(msgspec.Struct, frozen=True):
 
 
 class Lock(msgspec.Struct, frozen=True):
-    """All of it. `files` are tarballs by name, `packages` by `ALPINE/ARCH`, repository and name."""
+    """All of it. `files` are tarballs by name, `packages` by `ALPINE/ARCH`, repository and name (`NAME=VERSION` where cells
+    of one release take different versions). `compressor` says for each compression with what written layers were made."""
 
-    compressor: str
+    compressor: Mapping[str, str]
     files: Mapping[str, PlannedFile] = msgspec.field(default_factory=dict)
     packages: Mapping[str, Mapping[str, Mapping[str, LockedPackage]]] = msgspec.field(default_factory=dict)
     cells: Mapping[str, LockedCell] = msgspec.field(default_factory=dict)
@@ -83,14 +101,18 @@ class Lock(msgspec.Struct, frozen=True):
             return f"stands on {variant.parent}, which is not locked as the family file asks now"
         return ""
 
+    def package(self, cell: LockedCell, step: PlannedStep) -> LockedPackage:
+        """The package file of a step that needs one."""
+        table = self.packages[cell.group][step.repository]
+        return table.get(step.name) or table[f"{step.name}={step.version}"]
+
     def plan(self, variant: Variant, *, base: BaseFacts, files: Iterable[LocalFile] = ()) -> BuildPlan:
         """The plan that was locked, without an index. Raises KeyError for a cell that is not locked."""
         cell = self.cells[variant.id]
-        table = self.packages.get(cell.group, {})
         records = {}
         for step in cell.steps:
-            if step.action not in ("remove", "pin"):
-                locked = table[step.repository][step.name]
+            if step.action not in _WITHOUT_PACKAGE:
+                locked = self.package(cell, step)
                 records[step.name] = PackageRecord(
                     step.name, locked.version, checksum=locked.checksum, arch=locked.arch, size=locked.size
                 )
@@ -117,11 +139,12 @@ class Lock(msgspec.Struct, frozen=True):
                 entry["overlay"] = list(cell.overlay)
             entry["world"] = list(cell.world)
             entry["epoch"] = cell.epoch
-            entry["steps"] = [_render_step(step) for step in cell.steps]
+            table = self.packages.get(cell.group, {})
+            entry["steps"] = [_render_step(step, table.get(step.repository, {})) for step in cell.steps]
             cells[id_] = entry
         document = {
             "lock": VERSION,
-            "compressor": self.compressor,
+            "compressor": dict(self.compressor),
             "files": {name: f"{file.digest} {file.size}" for name, file in sorted(self.files.items())},
             "packages": {
                 group: {
@@ -129,7 +152,7 @@ class Lock(msgspec.Struct, frozen=True):
                         name: f"{package.version} {package.checksum} {package.size} {package.arch}"
                         for name, package in sorted(table.items())
                     }
-                    for repository, table in repositories.items()
+                    for repository, table in sorted(repositories.items())
                 }
                 for group, repositories in sorted(self.packages.items())
             },
@@ -138,9 +161,10 @@ class Lock(msgspec.Struct, frozen=True):
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def compressor_id() -> str:
-    """The gzip compressor, its version and level: what decides the digests of written layers."""
-    return f"{compressor()} level {GZIP_LEVEL}"
+def compressors(cells: Iterable[Variant]) -> dict[str, str]:
+    """For each compression that the cells ask for: the compressor, its version and level, which decide the digests of
+    written layers."""
+    return {name: compressor_named(name) for name in sorted({cell.compression for cell in cells})}
 
 
 def request_id(variant: Variant) -> str:
@@ -160,12 +184,17 @@ def request_id(variant: Variant) -> str:
 
 
 def make_lock(plans: Iterable[BuildPlan]) -> Lock:
-    """The lock of these plans, all made from one state of the repositories."""
+    """The lock of these plans, all made from one state of the repositories.
+
+    Raises UsageError when two cells of one release call different repositories by one name.
+    """
     files: dict[str, PlannedFile] = {}
-    packages: dict[str, dict[str, dict[str, LockedPackage]]] = {}
     cells: dict[str, LockedCell] = {}
+    variants = []
+    shelf = _Shelf()
     for plan in plans:
         variant = plan.variant
+        variants.append(variant)
         base = ""
         if plan.base.kind == "minirootfs":
             base = plan.base.name
@@ -174,12 +203,8 @@ def make_lock(plans: Iterable[BuildPlan]) -> Lock:
             base = plan.base.identity
         for file in plan.overlay:
             files[file.name] = file
-        table = packages.setdefault(_group(variant), {})
         for step in plan.installs:
-            record = plan.records[step.name]
-            table.setdefault(step.repository, {})[step.name] = LockedPackage(
-                record.version, record.checksum, record.size, record.arch
-            )
+            shelf.put(variant, step, plan.records[step.name])
         cells[variant.id] = LockedCell(
             request_id(variant),
             _group(variant),
@@ -189,57 +214,54 @@ def make_lock(plans: Iterable[BuildPlan]) -> Lock:
             plan.world,
             plan.epoch,
         )
-    return Lock(compressor_id(), files, {group: table for group, table in packages.items() if table}, cells)
+    return Lock(compressors(variants), files, shelf.packages(), cells)
 
 
-def parse_lock(raw: bytes, *, file: str) -> Lock:
-    """A lock from its text. Raises UsageError, with the file's name, for one that is damaged or of a newer sixsmith."""
-    try:
-        document = msgspec.json.decode(raw)
-        if not isinstance(document, dict) or not isinstance(document.get("lock"), int):
-            raise FormatError("it is no lock")
-        if document["lock"] > VERSION:
-            raise UsageError(f"lock version {document['lock']} is of a newer sixsmith", place=Place(file))
-        packages = {
-            group: {
-                repository: {name: _parse_package(text) for name, text in table.items()}
-                for repository, table in repositories.items()
-            }
-            for group, repositories in document["packages"].items()
-        }
-        cells = {}
-        for id_, entry in document["cells"].items():
-            cells[id_] = LockedCell(
-                entry["request"],
-                entry["from"],
-                entry.get("base", ""),
-                tuple(entry.get("overlay", ())),
-                tuple(_parse_step(text, packages.get(entry["from"], {})) for text in entry["steps"]),
-                tuple(entry["world"]),
-                int(entry["epoch"]),
+class _Shelf:
+    """The packages of all cells: by group, repository, name and version."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, dict[str, dict[str, LockedPackage]]]] = {}
+
+    def put(self, variant: Variant, step: PlannedStep, record: PackageRecord) -> None:
+        """Raises UsageError for a version that is there already, and is another file."""
+        package = LockedPackage(record.version, record.checksum, record.size, record.arch)
+        repositories = self._found.setdefault(_group(variant), {})
+        versions = repositories.setdefault(step.repository, {}).setdefault(step.name, {})
+        if versions.setdefault(record.version, package) != package:
+            raise UsageError(
+                f"{variant.id}: the repository '{step.repository}' has another {step.name}-{record.version} than that "
+                f"of another cell of {_group(variant)}",
+                place=variant.place,
+                hint="one name is one repository: give the two different names",
             )
-        files = {name: _parse_file(name, text) for name, text in document["files"].items()}
-        for cell in cells.values():
-            for name in (*cell.overlay, *([cell.base] if cell.base and not cell.base.startswith("sha256:") else [])):
-                files[name]  # a KeyError says which one is named and not pinned
-        return Lock(str(document["compressor"]), files, packages, cells)
-    except UsageError:
-        raise
-    except (msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError, FormatError) as error:
-        raise UsageError(
-            f"not a lock that can be read ({error})", place=Place(file), hint="`sixsmith lock` writes it anew"
-        ) from None
+
+    def packages(self) -> dict[str, dict[str, dict[str, LockedPackage]]]:
+        """As a lock has them: by name alone wherever all cells take one version."""
+        return {
+            group: {repository: _by_name(names) for repository, names in repositories.items()}
+            for group, repositories in self._found.items()
+        }
+
+
+def _by_name(names: Mapping[str, Mapping[str, LockedPackage]]) -> dict[str, LockedPackage]:
+    return {
+        name if len(versions) == 1 else f"{name}={version}": package
+        for name, versions in names.items()
+        for version, package in versions.items()
+    }
 
 
 def _group(variant: Variant) -> str:
     return f"{variant.alpine}/{variant.arch.name}"
 
 
-def _render_step(step: PlannedStep) -> str:
+def _render_step(step: PlannedStep, table: Mapping[str, LockedPackage]) -> str:
     """`main/bash`, with the action where it is not an installation; a version only where no package line has it."""
     words = [] if step.action == "install" else [step.action]
-    words.append(f"{step.repository}/{step.name}" if step.repository else step.name)
-    if step.action in ("remove", "pin"):
+    name = step.name if step.action in _WITHOUT_PACKAGE or step.name in table else f"{step.name}={step.version}"
+    words.append(f"{step.repository}/{name}" if step.repository else name)
+    if step.action in _WITHOUT_PACKAGE:
         words += [step.version, step.checksum]
     if step.old_version:
         words.append(f"was={step.old_version}")
@@ -248,23 +270,156 @@ def _render_step(step: PlannedStep) -> str:
     return " ".join(words)
 
 
+# ---- reading
+
+
+class _CellDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """A cell as it stands in the file."""
+
+    request: str
+    group: str = msgspec.field(name="from")
+    world: tuple[str, ...]
+    epoch: int
+    steps: tuple[str, ...]
+    base: str = ""
+    overlay: tuple[str, ...] = ()
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """The file."""
+
+    lock: int
+    compressor: dict[str, str]
+    files: dict[str, str]
+    packages: dict[str, dict[str, dict[str, str]]]
+    cells: dict[str, _CellDocument]
+
+
+class _Version(msgspec.Struct):
+    """What every version of the file has."""
+
+    lock: int
+
+
+class _Odd(Exception):
+    """Something in a lock that means nothing. `near` is a text that stands there."""
+
+    def __init__(self, near: str, message: str) -> None:
+        super().__init__(message)
+        self.near = near
+
+
+def parse_lock(raw: bytes, *, file: str) -> Lock:
+    """A lock from its text. Raises UsageError, with file and line, for one that is damaged or of a newer sixsmith."""
+    hint = "`sixsmith lock` writes it anew"
+    try:
+        version = msgspec.json.decode(raw, type=_Version).lock
+        if version > VERSION:
+            raise UsageError(
+                f"lock version {version} is of a newer sixsmith",
+                place=Place(file, _line_of(raw, '"lock"')),
+                hint=f"this one reads version {VERSION}: use the newer one, or `sixsmith lock` to write it anew",
+            )
+        return _lock_of(msgspec.json.decode(raw, type=_Document))
+    except _Odd as odd:
+        line = _line_of(raw, json.dumps(odd.near, ensure_ascii=False))
+        raise UsageError(f"not a lock that can be read: {odd}", place=Place(file, line), hint=hint) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        merge = re.search(rb"^(<{7}|={7}|>{7})", raw, re.MULTILINE)
+        if merge is not None:
+            place = Place(file, 1 + raw[: merge.start()].count(b"\n"))
+            raise UsageError("the lock holds a merge conflict", place=place, hint=hint) from None
+        byte = _BYTE.search(str(error))
+        line = 1 + raw[: int(byte.group(1))].count(b"\n") if byte is not None else 0
+        raise UsageError(f"not a lock that can be read: {error}", place=Place(file, line), hint=hint) from None
+
+
+def _line_of(raw: bytes, text: str) -> int:
+    """The line on which a text stands first; 0 for nowhere."""
+    at = raw.find(text.encode("utf-8", "surrogatepass"))
+    return 1 + raw[:at].count(b"\n") if at >= 0 else 0
+
+
+def _lock_of(document: _Document) -> Lock:
+    files = {name: _parse_file(name, text) for name, text in document.files.items()}
+    packages = {}
+    for group, repositories in document.packages.items():
+        _expect(_GROUP.match(group), group, "is no `ALPINE/ARCH`")
+        packages[group] = {
+            repository: {name: _parse_package(name, text) for name, text in table.items()}
+            for repository, table in repositories.items()
+            if _expect(_WORD.match(repository), repository, "is no repository's name")
+        }
+    cells = {id_: _parse_cell(id_, cell, files, packages) for id_, cell in document.cells.items()}
+    return Lock(document.compressor, files, packages, cells)
+
+
+def _expect(right: T | None, text: str, otherwise: str) -> T:
+    if not right:
+        raise _Odd(text, f"'{text}' {otherwise}")
+    return right
+
+
+def _parse_cell(
+    id_: str,
+    cell: _CellDocument,
+    files: Mapping[str, PlannedFile],
+    packages: Mapping[str, Mapping[str, Mapping[str, LockedPackage]]],
+) -> LockedCell:
+    _expect(_GROUP.match(cell.group), cell.group, "is no `ALPINE/ARCH`")
+    for name in (*cell.overlay, *([cell.base] if cell.base and not cell.base.startswith("sha256:") else [])):
+        _expect(files.get(name), name, f"is named by {id_} and stands not among the files")
+    if cell.base.startswith("sha256:"):
+        _digest(cell.base, cell.base)
+    _expect(0 <= cell.epoch < _MAX_EPOCH, str(cell.epoch), "is no time in seconds")
+    table = packages.get(cell.group, {})
+    steps = tuple(_parse_step(text, table) for text in cell.steps)
+    return LockedCell(cell.request, cell.group, cell.base, cell.overlay, steps, cell.world, cell.epoch)
+
+
 def _parse_step(text: str, table: Mapping[str, Mapping[str, LockedPackage]]) -> PlannedStep:
     words = text.split(" ")
-    pin = words.pop()[1:] if words[-1].startswith("@") else ""
-    old = words.pop()[4:] if words[-1].startswith("was=") else ""
-    action = words.pop(0) if len(words) in (2, 4) else "install"
-    repository, _, name = words[0].rpartition("/")
-    if action in ("remove", "pin"):
+    pin = words.pop()[1:] if len(words) > 1 and words[-1].startswith("@") else ""
+    old = words.pop()[4:] if len(words) > 1 and words[-1].startswith("was=") else ""
+    action = words.pop(0) if words[0] in _ACTIONS and len(words) > 1 else "install"
+    if len(words) != (3 if action in _WITHOUT_PACKAGE else 1):
+        raise _Odd(text, f"'{text}' is no step of an installation")
+    repository, _, key = words[0].rpartition("/")
+    name = key.partition("=")[0]
+    _expect(_PACKAGE.match(name), text, "names no package")
+    if action in _WITHOUT_PACKAGE:
         return PlannedStep(action, name, words[1], old, repository, words[2], pin)
-    package = table[repository][name]
+    package = _expect(table.get(repository, {}).get(key), text, "is a package that the lock does not hold")
     return PlannedStep(action, name, package.version, old, repository, package.checksum, pin)
 
 
-def _parse_package(text: str) -> LockedPackage:
-    version, checksum, size, arch = text.split(" ")
-    return LockedPackage(version, checksum, int(size), arch)
+def _parse_package(key: str, text: str) -> LockedPackage:
+    name, _, of_key = key.partition("=")
+    words = text.split(" ")
+    if not _PACKAGE.match(name) or name in (".", "..") or len(words) != 4:
+        raise _Odd(key, f"'{key}': '{text}' is no package (`VERSION CHECKSUM SIZE ARCH`)")
+    version, checksum, size, arch = words
+    _expect(_VERSION.match(version) and of_key in ("", version), text, f"holds no version of {name}")
+    _expect(_CHECKSUM.match(checksum), text, "holds no checksum that apk writes")
+    _expect(not arch or _WORD.match(arch), text, "names no architecture")
+    return LockedPackage(version, checksum, _size(size, text), arch)
 
 
 def _parse_file(name: str, text: str) -> PlannedFile:
-    digest, size = text.split(" ")
-    return PlannedFile(name, parse_digest(digest), int(size))
+    parts = name.split("/")
+    _expect(len(parts) <= 2 and all(map(_WORD.match, parts)), name, "is no file's name")
+    words = text.split(" ")
+    _expect(len(words) == 2, text, "is no file (`DIGEST SIZE`)")
+    return PlannedFile(name, _digest(words[0], text), _size(words[1], text))
+
+
+def _digest(text: str, near: str) -> Digest:
+    try:
+        return parse_digest(text)
+    except FormatError as error:
+        raise _Odd(near, error.message) from None
+
+
+def _size(text: str, near: str) -> int:
+    _expect(text.isascii() and text.isdecimal() and len(text) < 16, near, "holds no size in bytes")
+    return int(text)

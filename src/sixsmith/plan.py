@@ -15,7 +15,7 @@ import msgspec
 
 from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.index import PackageRecord
-from sixsmith.model.compression import GZIP_LEVEL, compressor
+from sixsmith.layers.write import compressor_named
 from sixsmith.model.digest import Digest
 from sixsmith.model.spelled import plain
 from sixsmith.solver import Solution, SolverRepository, solve
@@ -309,7 +309,7 @@ def _identity(
         settings["services"] = "folder"  # what is in it stands among the files; where it lies is this machine's affair
     document = {
         "format": FORMAT,
-        "compressor": [compressor(), GZIP_LEVEL],
+        "compressor": compressor_named(variant.compression),
         "settings": settings,
         "title": variant.image,
         # these two are mappings whose order is the image's too, at every depth

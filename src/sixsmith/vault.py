@@ -67,7 +67,7 @@ def vault_files(lock: Lock, cells: Sequence[Variant]) -> list[VaultFile]:
         for step in locked.steps:
             if step.action in ("remove", "pin"):
                 continue
-            package = lock.packages[locked.group][step.repository][step.name]
+            package = lock.package(locked, step)
             choice = choices[step.repository]
             path = f"{vault_folder(choice, cell.alpine, cell.arch)}/{step.name}-{package.version}.apk"
             found[path] = VaultFile(path, package.checksum, package.size, cell, choice, (step.name, package))
