@@ -50,6 +50,13 @@ def test_from_nothing() -> None:
     assert [package.name for package in read_installed(tree)] == ["a"]
 
 
+def test_the_world_is_a_new_file_in_its_directory() -> None:
+    """Where that directory hands its group on."""
+    shared = Item("etc/apk/", mode=0o2755, ids=(0, 7), owner=("", ""))
+    tree = put(Tree(), make_apk("a", [Item("etc/"), shared])).tree
+    assert tree.nodes["etc/apk/world"].gid == 7 and tree.nodes["lib/apk/db/installed"].gid == 0
+
+
 def test_the_tree_that_was_given_is_not_touched() -> None:
     tree = put(Tree(), make_apk("a", [D, Item("d/f", b"1")])).tree
     before = dict(tree.nodes)

@@ -580,7 +580,9 @@ class _Installation:
             WORLD: (render_world(world) or "\n").encode("utf-8", "surrogateescape"),
         }
         for path, data in files.items():
-            tree.write(path, data, mode=0o644, uid=0, gid=0)
+            folder = tree.find(path.rpartition("/")[0])
+            gid = folder.gid if folder is not None and folder.mode & 0o2000 else 0  # as the kernel gives new files
+            tree.write(path, data, mode=0o644, uid=0, gid=gid)
         if arch and (tree.read(ARCH) or b"").strip() != arch.encode():
             tree.write(ARCH, arch.encode() + b"\n", mode=0o644)
         if repositories:
