@@ -20,6 +20,7 @@ from sixsmith.assemble import assemble_tree, completed
 from sixsmith.bases import Base, ImageBase, open_base
 from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable, UsageError
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
+from sixsmith.io.http import FileMissing
 from sixsmith.io.local import local_specs, read_local_files
 from sixsmith.io.repository import fetch_packages
 from sixsmith.io.store import BlobDamaged, BlobMissing, Store
@@ -265,8 +266,16 @@ class Line:
         return self._built[variant.id]
 
     def _build(self, variant: Variant) -> BuiltImage:
-        plan, base = self.plan(variant)
-        return build_image(plan, base, supply=self._supply, store=self._store, reporter=self._reporter)
+        try:
+            plan, base = self.plan(variant)
+            return build_image(plan, base, supply=self._supply, store=self._store, reporter=self._reporter)
+        except FileMissing as error:
+            if error.hint is not None or self._lock is None or not self._lock.holds(variant):
+                raise
+            hint = "build from a vault (`--vault`), where files stay, or take what there is now with `sixsmith lock`"
+            if self._supply.vault is not None:
+                hint = "`sixsmith vault check` says what it lacks, `sixsmith vault export` adds it while it can be had"
+            raise FileMissing(f"{variant.id} is locked, but {error.message} any more", hint=hint) from None
 
 
 def build_family(

@@ -3,7 +3,7 @@
     VAULT/alpine/v3.19/main/x86_64/bash-5.2.21-r0.apk      as on an Alpine mirror
     VAULT/alpine/v3.19/releases/x86_64/alpine-minirootfs-…
     VAULT/s6-overlay/v3.2.1.0/s6-overlay-noarch.tar.xz      as s6-overlay's releases
-    VAULT/repositories/NAME/x86_64/own-1.0-r0.apk           repositories with a URL of their own, by name
+    VAULT/repositories/NAME/v3.19/x86_64/own-1.0-r0.apk     repositories with a URL of their own, by name
     VAULT/images/sha256-…/                                  base images, each an OCI image layout
     VAULT/CHECKSUMS                                         sha256 of every file, in sha256sum's format
 
@@ -20,20 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sixsmith.apk.archive import open_package
-from sixsmith.errors import DigestMismatch, FetchError, StoreError, UsageError
+from sixsmith.errors import DigestMismatch, FetchError, SixsmithError, StoreError, UsageError, VerificationError
 from sixsmith.events import Fetched, Reporter, silent
 from sixsmith.io.layout import write_layout
 from sixsmith.io.repository import PackageRepository
-from sixsmith.io.store import Store
+from sixsmith.io.store import BlobMissing, Store
 from sixsmith.io.supply import Supply, vault_folder, vault_image
 from sixsmith.lock import Lock, LockedPackage
 from sixsmith.model.digest import Digest, digest_of, hex_of
-from sixsmith.oci.spec import MANIFEST, Descriptor
+from sixsmith.oci.spec import Descriptor, parse_manifest
 from sixsmith.variant import RepositoryChoice, Variant
 
 __all__ = ["CHECKSUMS", "VaultFile", "check_vault", "export_vault", "import_vault", "vault_files"]
 
 CHECKSUMS = "CHECKSUMS"
+
+_DAMAGED = "damaged (its bytes are not those that the lock names)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,7 @@ def check_vault(lock: Lock, cells: Sequence[Variant], folder: Path) -> list[str]
     for file in vault_files(lock, cells):
         target = folder / file.path
         if file.path.startswith("images/"):
-            if not (target / "index.json").is_file():
-                faults.append(f"{file.path}: missing")
+            faults += _faults_of_image(file, target)
             continue
         try:
             content = target.read_bytes()
@@ -129,7 +130,30 @@ def check_vault(lock: Lock, cells: Sequence[Variant], folder: Path) -> list[str]
             faults.append(f"{file.path}: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}")
             continue
         if not _is(file, content):
-            faults.append(f"{file.path}: damaged (its bytes are not those that the lock names)")
+            faults.append(f"{file.path}: {_DAMAGED}")
+    return faults
+
+
+def _faults_of_image(file: VaultFile, folder: Path) -> list[str]:
+    """What is wrong with a base image: the manifest must be the locked one, and every blob that it names be there."""
+    from sixsmith.io.layout import open_layout
+
+    if not (folder / "index.json").is_file():
+        return [f"{file.path}: missing"]
+    faults = []
+    with open_layout(folder) as layout:
+        ahead = [Digest(file.checksum)]
+        while ahead:
+            digest = ahead.pop()
+            try:
+                raw = layout.read(digest)
+                if digest == file.checksum:
+                    manifest = parse_manifest(raw, what=file.path)
+                    ahead += [blob.digest for blob in (*reversed(manifest.layers), manifest.config)]
+            except BlobMissing:
+                faults.append(f"{file.path}/blobs/sha256/{hex_of(digest)}: missing")
+            except SixsmithError:
+                faults.append(f"{file.path}/blobs/sha256/{hex_of(digest)}: {_DAMAGED}")
     return faults
 
 
@@ -166,7 +190,7 @@ def _is(file: VaultFile, content: bytes) -> bool:
         return digest_of(content) == file.checksum
     try:
         open_package(content, checksum=file.checksum, keyring=None, what=file.path)
-    except Exception:
+    except VerificationError:
         return False
     return not file.size or len(content) == file.size
 
@@ -187,8 +211,9 @@ def _bytes_of(file: VaultFile, *, supply: Supply, store: Store) -> bytes:
 
 def _export_image(file: VaultFile, target: Path, *, supply: Supply, store: Store) -> None:
     digest = supply.image(file.cell.base, file.cell.arch, Digest(file.checksum))
-    raw = store.read(digest)
-    write_layout(target, {hex_of(digest)[:12]: Descriptor(MANIFEST, digest, len(raw), file.cell.arch.platform)}, store)
+    manifest = parse_manifest(store.read(digest), what=file.path)
+    described = Descriptor(manifest.media_type, digest, len(manifest.raw), file.cell.arch.platform)
+    write_layout(target, {hex_of(digest)[:12]: described}, store)
 
 
 def _write(path: Path, content: bytes) -> None:

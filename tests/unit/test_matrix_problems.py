@@ -125,6 +125,8 @@ def test_every_mistake_is_told_in_file_order() -> None:
         ("repositories: [mian]", "Alpine 3.22 has no repository 'mian' (did you mean 'main'?)"),
         ("repositories: [{url: x}]", "a repository needs 'name'"),
         ("repositories: [{name: x, url: 'ftp://x'}]", "cannot fetch from ftp://"),
+        ("repositories: [{name: ../x, url: ./x}]", "f.yaml:4:27: '../x' is not a name for a repository"),
+        ("repositories: [main, {name: x, url: ./x}, {name: x, url: ./y}]", "two repositories are called 'x'"),
         ("repositories: [{name: x, url: ./x, key: ./x.pub}]", "no file './x.pub'"),
         ("budget: {size: big}", "'big' is not a size"),
         ("from: base", "an image cannot stand on itself: base → base"),

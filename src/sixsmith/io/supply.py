@@ -307,9 +307,11 @@ def _newest(points: Iterable[str]) -> str:
 
 def vault_folder(choice: RepositoryChoice, alpine: str, arch: Arch) -> str:
     """Where a repository's packages lie in a vault (see `sixsmith.vault`)."""
-    if choice.url is not None:
-        return f"repositories/{choice.name}/{arch.name}"
-    return f"alpine/{alpine if alpine == 'edge' else f'v{alpine}'}/{choice.name}/{arch.name}"
+    release = alpine if alpine == "edge" else f"v{alpine}"
+    if choice.url is None:
+        return f"alpine/{release}/{choice.name}/{arch.name}"
+    # the URL may name the release, and then the same file name is another file for each
+    return f"repositories/{choice.name}/{release}/{arch.name}" if alpine else f"repositories/{choice.name}/{arch.name}"
 
 
 def vault_image(folder: Path, store: Store) -> None:

@@ -269,8 +269,13 @@ class Expansion:
         entries: Sequence[RepositoryEntry] | None = settings.get("repositories")
         if entries is None:
             return tuple(RepositoryChoice(name) for name in there if name in ("main", "community"))
-        choices = []
+        choices: list[RepositoryChoice] = []
         for entry in entries:
+            if any(choice.name == entry.name for choice in choices):
+                self.problems.add(
+                    entry.name.place, f"two repositories are called '{entry.name}'", "one name, one place"
+                )
+                continue
             if entry.url is None and entry.name not in there:
                 hint = nearest(entry.name, there) or "another one needs a url"
                 release = f"Alpine {cell.axes[ALPINE]}" if ALPINE in cell.axes else "an image without an Alpine release"

@@ -150,7 +150,10 @@ _REPOSITORY = Either(
     text=Text("the name of a repository", RepositoryEntry),
     table=Record(
         "a repository",
-        {name: Text(f"the {name} of a repository") for name in ("name", "url", "pin", "key")},
+        {
+            "name": Text("the name of a repository", words.repository_name),
+            **{name: Text(f"the {name} of a repository") for name in ("url", "pin", "key")},
+        },
         required=("name", "url"),
         make=_repository,
     ),

@@ -33,6 +33,7 @@ __all__ = [
     "package_name",
     "port",
     "registry",
+    "repository_name",
     "service_name",
     "size",
     "stop_signal",
@@ -216,6 +217,13 @@ def registry(text: Spelled) -> str:
     if not _REGISTRY.match(text):
         raise UsageError(f"'{text}' is not a registry", hint="HOST:PORT or HOST:PORT/PREFIX, without http://")
     return str(text).rstrip("/")
+
+
+def repository_name(text: Spelled) -> Spelled:
+    """The name of a package repository: a word in the lock, and a folder of the vault."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", text):
+        raise UsageError(f"'{text}' is not a name for a repository", hint="letters, digits, and . _ + - between them")
+    return text
 
 
 def base(text: Spelled) -> Spelled:
