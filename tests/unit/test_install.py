@@ -52,8 +52,8 @@ def test_from_nothing() -> None:
 
 def test_the_world_is_a_new_file_in_its_directory() -> None:
     """Where that directory hands its group on."""
+    tree = put(Tree(), make_apk("a", [Item("etc/"), Item("etc/apk/")])).tree
     shared = Item("etc/apk/", mode=0o2755, ids=(0, 7), owner=("", ""))
-    tree = put(Tree(), make_apk("a", [Item("etc/"), shared])).tree
     tree = put(tree, make_apk("a", [Item("etc/"), shared], "2-r0")).tree
     assert tree.nodes["etc/apk/world"].gid == 7 and tree.nodes["lib/apk/db/installed"].gid == 0
 
