@@ -22,7 +22,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "init": "Write a commented sixsmith.yaml and an example service.",
     "list": "Show the cells: tags, Alpine and its end of support, s6-overlay and its advisories.",
-    "plan": "Show what a build would do, before it does it.",
+    "plan": "Show what a build would do, and why a package comes in.",
     "build": "Build images into the store and as OCI image layouts.",
     "boot": "Start an image for real and tell what happens.",
     "test": "Start every image of the family for real and check it.",
@@ -35,7 +35,7 @@ COMMANDS = {
     "vault": "Keep, check and serve all bytes that a lock names.",
     "store": "Look after the local store.",
     "export": "Write Dockerfiles, compose files and Kubernetes objects.",
-    "services": "Check, migrate and draw services.",
+    "services": "Check service directories, draw their start order, migrate v2 to v3.",
     "lint": "Find what is wrong with services, scripts and image settings.",
     "explain": "Say what a container's log means.",
 }

@@ -40,7 +40,7 @@ def boot_options(function: Function) -> Function:
     """Options of both commands."""
     decorated: Any = function
     for option in (
-        click.option("--arch", metavar="ARCH", help="Of an image for several architectures, this one."),
+        click.option("--arch", metavar="ARCH", help="Which one, when there are several.  [default: this machine's]"),
         click.option(
             "--runner",
             metavar="NAME",
@@ -52,7 +52,7 @@ def boot_options(function: Function) -> Function:
             "checks",
             multiple=True,
             metavar="NAME",
-            help="Only this check (repeatable); basic, all and none too.",
+            help="Only this check (repeatable): its name, or basic, all or none.",
         ),
         click.option(
             "--up-within",
@@ -73,7 +73,7 @@ def boot_options(function: Function) -> Function:
         click.option(
             "--keep-grace",
             is_flag=True,
-            help="Leave S6_KILL_GRACETIME as it is; it is shortened else, because it is waited for whatever happens.",
+            help="Leave S6_KILL_GRACETIME as it is; it is shortened otherwise, because every stop waits that long.",
         ),
     ):
         decorated = option(decorated)

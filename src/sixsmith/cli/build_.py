@@ -34,7 +34,9 @@ __all__ = ["command"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="One tar of all that is built, for `docker load` and `podman load`.",
 )
-@click.option("--frozen", is_flag=True, help="Fail when the family file asks for what the lock does not hold.")
+@click.option(
+    "--frozen", is_flag=True, help="Build what the lock holds; fail when the family file asks for more or other."
+)
 @family_options
 def command(
     session: Session, cells: tuple[str, ...], arches: tuple[str, ...], output: Path, archive: Path | None, frozen: bool

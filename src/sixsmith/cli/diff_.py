@@ -13,7 +13,7 @@ __all__ = ["command"]
 @click.command("diff")
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="B")
-@click.option("--arch", default="x86_64", show_default=True, metavar="ARCH", help="Which architecture of a tag.")
+@click.option("--arch", default="x86_64", show_default=True, metavar="ARCH", help="Which one, when there are several.")
 @click.option("--plain-http", is_flag=True, help="The registry has no TLS.")
 @family_options
 def command(session: Session, old: str, new: str, arch: str, plain_http: bool) -> int:

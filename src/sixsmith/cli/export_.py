@@ -21,7 +21,7 @@ def command() -> None:
     """Write the family for people who stay with other tools."""
 
 
-@command.command("dockerfiles")
+@command.command("dockerfiles", short_help="Write Dockerfiles, and update.sh that builds and pushes them.")
 @click.argument("cells", nargs=-1)
 @click.option("--arch", "arches", multiple=True, metavar="ARCH", help="Only this architecture (repeatable).")
 @click.option(
@@ -112,40 +112,43 @@ _output = click.option(
 _arch = click.option("--arch", metavar="ARCH", help="The architecture whose test counts.")
 
 
-@command.command("compose")
+@command.command("compose", short_help="Write a compose file.")
 @click.argument("cells", nargs=-1)
 @_arch
 @_output
 @family_options
 def compose(session: Session, cells: tuple[str, ...], arch: str | None, output: Path | None) -> None:
-    """Write a compose file with the least that each image was seen to run with (by `sixsmith test`)."""
+    """Write a compose file with the least that each image was seen to run with.
+
+    What `sixsmith test` found out last of each image decides; an image without a test gets no restrictions.
+    """
     from sixsmith.export.compose import render_compose
 
     name, deployments = _deployments(session, cells, arch)
     _print_or_write(session, render_compose(deployments, name=name), output)
 
 
-@command.command("run")
+@command.command("run", short_help="Write `docker run` commands.")
 @click.argument("cells", nargs=-1)
 @_arch
 @_output
 @family_options
 def run(session: Session, cells: tuple[str, ...], arch: str | None, output: Path | None) -> None:
-    """Write `docker run` commands with the least that each image was seen to run with."""
+    """Write `docker run` commands with the least that each image was seen to run with (see `export compose`)."""
     from sixsmith.export.compose import render_run
 
     _, deployments = _deployments(session, cells, arch)
     _print_or_write(session, render_run(deployments), output)
 
 
-@command.command("k8s")
+@command.command("k8s", short_help="Write Kubernetes objects.")
 @click.argument("cells", nargs=-1)
 @_arch
 @_output
 @click.option("--storage", default="1Gi", show_default=True, help="What each volume's claim asks for.")
 @family_options
 def k8s(session: Session, cells: tuple[str, ...], arch: str | None, output: Path | None, storage: str) -> None:
-    """Write Kubernetes objects with the least that each image was seen to run with."""
+    """Write Kubernetes objects with the least that each image was seen to run with (see `export compose`)."""
     from sixsmith.export.k8s import render_k8s
 
     _, deployments = _deployments(session, cells, arch)

@@ -18,7 +18,7 @@ __all__ = ["command", "describe_place"]
 
 @click.command("inspect")
 @click.argument("place", metavar="CELL|REF|LAYOUT[:TAG]")
-@click.option("--arch", default="x86_64", show_default=True, metavar="ARCH", help="Which architecture of a tag.")
+@click.option("--arch", default="x86_64", show_default=True, metavar="ARCH", help="Which one, when there are several.")
 @click.option("--plain-http", is_flag=True, help="The registry has no TLS.")
 @click.option("--packages", "with_packages", is_flag=True, help="List every package.")
 @family_options

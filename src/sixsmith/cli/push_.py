@@ -17,9 +17,13 @@ __all__ = ["command"]
 @click.option("--arch", "arches", multiple=True, metavar="ARCH", help="Only this architecture (repeatable).")
 @click.option("--plain-http", is_flag=True, help="The registry speaks http (loopback ones are tried by themselves).")
 @click.option(
-    "--tls-ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Trust this certificate authority."
+    "--tls-ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Trust the certificate authority in this PEM file, too.",
 )
-@click.option("--frozen", is_flag=True, help="Fail when the family file asks for what the lock does not hold.")
+@click.option(
+    "--frozen", is_flag=True, help="Build what the lock holds; fail when the family file asks for more or other."
+)
 @family_options
 def command(
     session: Session,

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("services", help="Check, migrate and draw services.")
+@click.group("services", help="Check service directories, draw their start order, migrate a tree of v1 or v2 to v3.")
 def command() -> None:
     """The group; each command imports what it needs."""
 
 
-@command.command("check")
+@command.command("check", short_help="Say what s6-rc-compile would say, and more.")
 @click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path())
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON document on stdout.")
 def check(directories: tuple[str, ...], json_output: bool) -> int:
@@ -70,7 +70,7 @@ def check(directories: tuple[str, ...], json_output: bool) -> int:
     return 0 if report.accepted else 1
 
 
-@command.command("migrate")
+@command.command("migrate", short_help="Turn a tree of v1 or v2 into one for v3.")
 @click.argument("directory", metavar="DIR", type=click.Path())
 @click.option("--from", "source", default="v2", show_default=True, metavar="v1|v2", help="The overlay that DIR is for.")
 @click.option("--to", "target", default="v3", show_default=True, metavar="v3|VERSION", help="The overlay to go to.")
@@ -143,7 +143,7 @@ def _release(word: str, majors: tuple[int, ...]) -> tuple[int, ...]:
     return order
 
 
-@command.command("graph")
+@command.command("graph", short_help="Draw the start order of services.")
 @click.argument("what", nargs=-1, metavar="[CELL | DIR...]")
 @click.option(
     "--format",

@@ -28,11 +28,17 @@ def package_options(function: Function) -> Function:
                 metavar="URL|'@pin URL'",
                 help="A repository, in order (repeatable): URL or folder with ARCH/APKINDEX.tar.gz below it.",
             ),
-            click.option("--arch", default="x86_64", show_default=True, help="apk's name of the architecture."),
+            click.option(
+                "--arch",
+                default="x86_64",
+                show_default=True,
+                metavar="ARCH",
+                help="The architecture, as apk spells it.",
+            ),
             click.option(
                 "--alpine",
                 metavar="RELEASE",
-                help="main and community of this release on the mirror; its keys are trusted.",
+                help="Take main and community of this release (3.23, edge) from the mirror, and trust its keys.",
             ),
         )
     ):

@@ -47,10 +47,16 @@ def verify(session: Session, remove: bool) -> int:
 
 
 @command.command("gc")
-@click.option("--days", type=click.IntRange(min=0), default=0, help="Keep what was used in the last DAYS days.")
+@click.option(
+    "--days",
+    metavar="DAYS",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Keep what was used in the last DAYS days, too.",
+)
 @place_options
 def gc(session: Session, days: int) -> None:
-    """Remove what no tag needs and no recent build used. Waits for nobody: refuses while a build runs."""
+    """Remove what no tag needs and no recent build used. It does not wait: it refuses while a build runs."""
     import time
 
     from sixsmith.cli.console import human_size, print_json

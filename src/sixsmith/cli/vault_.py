@@ -38,7 +38,7 @@ def export(session: Session, folder: Path) -> None:
     if session.json:
         print_json({"vault": str(folder), "written": written, "bytes": size})
     else:
-        click.echo(f"{folder}: {written} files written, {human_size(size)}")
+        click.echo(f"{folder}: {written} file{'s' * (written != 1)} written, {human_size(size)}")
 
 
 @command.command("import")
@@ -60,7 +60,7 @@ def import_(session: Session, folder: Path) -> None:
         click.echo(f"{count} files imported")
 
 
-@command.command("check")
+@command.command("check", short_help="Say what is missing or damaged; exit 4 when anything is.")
 @_FOLDER
 @family_options
 def check(session: Session, folder: Path) -> int:
@@ -77,11 +77,11 @@ def check(session: Session, folder: Path) -> int:
     else:
         for fault in faults:
             click.echo(fault)
-        click.echo(f"{folder}: " + (f"{len(faults)} faults" if faults else "whole"))
+        click.echo(f"{folder}: " + (f"{len(faults)} fault{'s' * (len(faults) != 1)}" if faults else "whole"))
     return 4 if faults else 0
 
 
-@command.command("serve")
+@command.command("serve", short_help="Serve the vault at FOLDER over http, as a mirror.")
 @_FOLDER
 @click.option(
     "--address",
