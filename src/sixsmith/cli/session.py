@@ -295,7 +295,9 @@ _OPTIONS: dict[str, Callable[[Function], Function]] = {
         envvar="SIXSMITH_VAULT",
         help="Take every file from this vault instead of the mirrors (see `sixsmith vault`).",
     ),
-    "jobs": click.option("-j", "--jobs", type=click.IntRange(min=1), envvar="SIXSMITH_JOBS", help="Transfers at once."),
+    "jobs": click.option(
+        "-j", "--jobs", metavar="N", type=click.IntRange(min=1), envvar="SIXSMITH_JOBS", help="Transfers at once."
+    ),
     "timeout": click.option(
         "--timeout",
         metavar="SECONDS",
@@ -305,6 +307,7 @@ _OPTIONS: dict[str, Callable[[Function], Function]] = {
     ),
     "retries": click.option(
         "--retries",
+        metavar="N",
         type=click.IntRange(min=0),
         envvar="SIXSMITH_RETRIES",
         help="How often to ask a server again that stalls, breaks off or is busy.  [default: 3]",
