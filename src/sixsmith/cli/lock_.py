@@ -10,6 +10,8 @@ import click
 from sixsmith.cli.session import Session, family_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sixsmith.lock import Lock
 
 __all__ = ["command"]
@@ -22,11 +24,10 @@ def command(session: Session, check: bool) -> int:
     """Resolve the whole family and pin every package, tarball and base in sixsmith.lock, beside the family file."""
     from sixsmith.build import Line
     from sixsmith.cli.console import print_json
-    from sixsmith.errors import StoreError
     from sixsmith.lock import make_lock
 
     family = session.load_family()
-    old = session.load_lock()
+    old = _old_lock(session)
     with session.open_store() as store:
         line = Line(family=family, supply=session.supply(store), store=store, reporter=session.reporter)
         new = make_lock(line.plan(cell)[0] for cell in family.cells)
@@ -34,14 +35,7 @@ def command(session: Session, check: bool) -> int:
     changes = _changes(old, new)
     changed = old is None or old.render() != text
     if changed and not check:
-        temporary = session.lock_file.with_name(f".{session.lock_file.name}.{os.getpid()}")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(session.lock_file)
-        except OSError as error:
-            raise StoreError(f"{session.lock_file}: {error.strerror}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        _replace(session.lock_file, text)
     if session.json:
         print_json({"lock": str(session.lock_file), "changed": changed, "cells": len(new.cells), "changes": changes})
     else:
@@ -50,6 +44,35 @@ def command(session: Session, check: bool) -> int:
         state = "is up to date" if not changed else "would change" if check else "written"
         click.echo(f"{session.lock_file} {state}: {len(new.cells)} cells, {len(new.files)} files")
     return 1 if check and changed else 0
+
+
+def _old_lock(session: Session) -> Lock | None:
+    """The lock that is there. One that cannot be read is as good as none, and said: this command is what mends it."""
+    from sixsmith.errors import UsageError
+    from sixsmith.events import Warned
+
+    try:
+        return session.load_lock()
+    except UsageError as error:
+        session.reporter(Warned("", str(error)))
+        return None
+
+
+def _replace(file: Path, text: str) -> None:
+    """The whole file or the old one, never half of it. Raises StoreError."""
+    from sixsmith.errors import StoreError
+
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as written:
+            written.write(text)
+            written.flush()
+            os.fsync(written.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _changes(old: Lock | None, new: Lock) -> list[str]:
