@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ from sixsmith.rootfs.tree import Tree
 
 FOLDERS = ("d", "d/x", "etc", "etc/a", "etc/init.d", "usr", "usr/bin", "tmp", "var", "lib/apk", "etc/apk")
 PATHS = (*FOLDERS, "d/y", "d/x/z", "e", "etc/a/b", "bin", "d/.h", "d/link")
+_LONG = "x" * 120
+ODD_FOLDERS = ("d", "d/é", "etc", f"d/{_LONG}", "usr", "d/a b", "etc/.h", "d/-", "d/é/.apk")
+ODD_PATHS = (
+    *ODD_FOLDERS,
+    *("d/a b/c", "d/é/ü", "-f", f"d/{_LONG}/{_LONG}", f"usr/{_LONG}{_LONG}", "d/x:y", "d/R:", "d/F:x", "d/*", "d/\\n"),
+    *("etc/conf", "etc/conf.apk-new", "etc/.apk.x", "d/.apk.deadbeef", "etc/%s"),
+    *("d/ ", "usr/c ", "d/q\"'", "d/..x", "d/...", ".top", "é"),
+)
+"""Names that are hard on formats of lines, shells and archives, and those that apk uses for itself."""
 ACCOUNTS = [
     Item("etc/"),
     Item("etc/passwd", b"root:x:0:0::/:/x\nwww:x:44:45::/:/x\n"),
@@ -28,8 +38,18 @@ ACCOUNTS = [
 class Trial:
     """One seed: a few requests one after the other on one root, the genuine apk's and ours side by side."""
 
-    def __init__(self, seed: int, apk: GenuineApk, folder: Path) -> None:
+    def __init__(
+        self,
+        seed: int,
+        apk: GenuineApk,
+        folder: Path,
+        *,
+        folders: Sequence[str] = FOLDERS,
+        paths: Sequence[str] = PATHS,
+    ) -> None:
         self.seed = seed
+        self.folders = folders
+        self.paths = paths
         self.dice = random.Random(seed)
         self.apk = apk
         self.folder = folder
@@ -131,7 +151,7 @@ class Trial:
         items: list[Item] = []
         seen: set[str] = set()
         for _ in range(dice.randint(0, 10)):
-            path = dice.choice(PATHS)
+            path = dice.choice(self.paths)
             for end in [position for position, character in enumerate(path) if character == "/"]:
                 if path[:end] not in seen and dice.random() < 0.95:
                     mode = dice.choice([0o755] * 6 + [0o700, 0o1777, 0o775])
@@ -150,7 +170,7 @@ class Trial:
     def _item(self, path: str, items: list[Item]) -> Item | None:
         dice = self.dice
         chance = dice.random()
-        is_folder = path in FOLDERS
+        is_folder = path in self.folders
         if chance < (0.93 if is_folder else 0.05):
             mode = dice.choice([0o755] * 5 + [0o700, 0o750, 0o1777, 0o2755])
             return Item(path + "/", mode=mode, **self._owner())

@@ -30,7 +30,7 @@ from sixsmith.apk.signature import verify_index
 from sixsmith.io.disk import read_tree
 from sixsmith.rootfs.install import InstallPackage, install
 from sixsmith.rootfs.tree import Tree
-from transactions import Trial
+from transactions import ODD_FOLDERS, ODD_PATHS, Trial
 
 ALL = os.environ.get("SIXSMITH_GENUINE") == "all"
 
@@ -208,6 +208,13 @@ def test_made_up_transactions(apk: GenuineApk, tmp_path: Path) -> None:
     outcomes = {"same": 0, "refused": 0}
     for seed in range(4000 if ALL else 120):
         outcomes[Trial(seed, apk, tmp_path / "trial").run()] += 1
+    assert min(outcomes.values()) > sum(outcomes.values()) / 4
+
+
+def test_made_up_transactions_with_odd_names(apk: GenuineApk, tmp_path: Path) -> None:
+    outcomes = {"same": 0, "refused": 0}
+    for seed in range(2000 if ALL else 40):
+        outcomes[Trial(seed, apk, tmp_path / "trial", folders=ODD_FOLDERS, paths=ODD_PATHS).run()] += 1
     assert min(outcomes.values()) > sum(outcomes.values()) / 4
 
 
