@@ -165,7 +165,7 @@ _seen: set[tuple[str, str]] = set()
 
 def ours() -> set[str]:
     """Keepers of this test run, and every process in a namespace that one of their children was seen in."""
-    keepers, parents, namespaces = set(), {}, {}
+    keepers, foreign, parents, namespaces = set(), set(), {}, {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -177,13 +177,28 @@ def ours() -> set[str]:
             continue
         if b"sixsmith.boot.keeper" in words and TOKEN.encode() in words:
             keepers.add(entry.name)
+        elif (b"sixsmith" in words or b"pytest" in words) and entry.name != str(os.getpid()):
+            foreign.add(entry.name)
     family = set(keepers)
     for _ in range(12):
         family |= {child for child, parent in parents.items() if parent in family}
     own = {(kind, str(Path(f"/proc/self/ns/{kind}").readlink())) for kind in ("pid", "mnt", "net")}
     for pid in family:
         _seen.update(namespaces.get(pid, set()) - own)
-    return family | {pid for pid, found in namespaces.items() if found & _seen}
+    strays = {pid for pid, found in namespaces.items() if found & _seen}
+    return family | {pid for pid in strays if not _belongs_to(foreign, pid, parents)}
+
+
+def _belongs_to(foreign: set[str], pid: str, parents: Mapping[str, str]) -> bool:
+    """Whether the process has one of these above it, and not this one: the kernel gives a namespace's number anew as soon as
+    it is free, so another test run's container may have the number of one of ours."""
+    while pid in parents:
+        if pid in foreign:
+            return True
+        if pid == str(os.getpid()):
+            return False
+        pid = parents[pid]
+    return False
 
 
 def remains() -> dict[str, set[str]]:
