@@ -115,9 +115,10 @@ def make_apk(
     index: str = "",
     datahash: str | None = None,
     arch: str = "x86_64",
+    after: bytes = b"",
 ) -> Package:
-    """`info` are further .PKGINFO lines; `index` further lines of the index record."""
-    data = gz(data_tar(items))
+    """`info` are further .PKGINFO lines; `index` further lines of the index record; `after` goes behind the data segment."""
+    data = gz(data_tar(items)) + after
     origin = origin or name
     lines = [
         f"pkgname = {name}",

@@ -159,6 +159,7 @@ def build_image(
             budget=variant.layer_budget,
         )
         layers = write_layers(layer_plan, store, compression=variant.compression, reporter=reporter, cell=variant.id)
+        store.check(layer.digest for layer in layers)
         image = make_image(
             layers,
             assembly.settings,
@@ -254,11 +255,17 @@ class Line:
         return _recall(plan, self._store)
 
     def build(self, variant: Variant) -> BuiltImage:
-        """The image of a cell. What the store turns out to have lost is fetched and made again, once."""
+        """The image of a cell. What the store turns out to have lost is fetched and made again.
+
+        One damaged blob is a reason to look at all of them: what else is damaged goes as well, and the second attempt finds
+        a store that is sound.
+        """
         if variant.id not in self._built:
             try:
                 self._built[variant.id] = self._build(variant)
-            except (BlobMissing, BlobDamaged):
+            except (BlobMissing, BlobDamaged) as error:
+                damaged = self._store.verify(remove=True)
+                self._reporter(Warned("", f"{error.message}; read it all, {len(damaged)} more were damaged: made anew"))
                 self._supply.forget()
                 self._built.clear()
                 self._bases.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -265,6 +266,26 @@ def test_a_flipped_bit_leaves_nothing_behind(where: int, repository: Path, sixsm
     assert done.code == 4
     assert "b-1-r0" in done.document["error"]
     assert not root.exists()
+
+
+def test_a_bomb_is_refused_whatever_it_says_of_its_size(
+    repository: Path, sixsmith: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones are inflated one at a time, honest ones too; with small limits here, for the test's sake."""
+    request = ("install", "--repository", repository, "--allow-untrusted")
+    monkeypatch.setattr("sixsmith.io.repository._LARGE", 4096)
+    assert sixsmith(*request, "--root", tmp_path / "honest", "a").code == 0
+    monkeypatch.setattr("sixsmith.io.repository.MAX_TARBALL", 1 << 20)
+    folder = repository / "x86_64"
+    content = bytes(4 << 20)
+    honest = make_apk("honest", [Item("big", content)])
+    lying = make_apk("lying", [Item("big", content)], after=gzip.compress(b""))
+    for package in (honest, lying):
+        (folder / f"{package.name}-1-r0.apk").write_bytes(package.file)
+        (folder / "APKINDEX.tar.gz").write_bytes(make_index([package]))
+        done = sixsmith(*request, "--root", tmp_path / "root", package.name)
+        assert done.code == 4 and "inflates to more than 1048576 bytes" in done.document["error"]
+        assert not (tmp_path / "root").exists()
 
 
 def test_a_missing_and_a_short_package(repository: Path, sixsmith: Command, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sixsmith.io.mirror import Mirror
 from sixsmith.io.store import BlobMissing, Store
 from sixsmith.layers.plan import BIG
 from sixsmith.layers.write import remember_diff_id
-from sixsmith.model.compression import gunzip
+from sixsmith.model.compression import Bytes, gunzip
 from sixsmith.model.digest import Digest
 from sixsmith.model.tar import TarEntry
 from sixsmith.model.workers import Workers
@@ -36,6 +36,10 @@ __all__ = ["PackageRepository", "StoredPackage", "fetch_packages"]
 
 MAX_INDEX = 256 << 20
 """The largest index file, in bytes, that is read at all; Alpine's largest is 2 MB."""
+
+_LARGE = 256 << 20
+_ONE_LARGE = threading.Lock()
+"""Held while a data segment of more than that many bytes is inflated."""
 
 _FORMAT = 2
 """Counts up when a package's record holds something else than before: older ones are as good as none then."""
@@ -143,7 +147,7 @@ class PackageRepository:
     def _keep(store: Store, raw: bytes, checksum: str, *, what: str, as_layers: bool = True) -> _Verified:
         archive = open_package(raw, checksum=checksum, keyring=None, what=what)
         store.put(archive.data, verified=archive.data_digest)
-        tar = gunzip(archive.data, what=what, limit=MAX_TARBALL)
+        tar = _inflated(archive.data, what)
         entries, left_out = sorted_out(tar, what)
         size = len(archive.data)
         if as_layers and size >= BIG and not left_out:
@@ -185,6 +189,17 @@ class PackageRepository:
             except (BlobMissing, DigestMismatch):
                 return None
         return _package(record, _Verified(digest, kept.size, control, entries, left_out), store)
+
+
+def _inflated(data: Bytes, what: str) -> Bytes:
+    """The tar of a data segment. One large one at a time: several hostile packages do not add up."""
+    if int.from_bytes(data[-4:], "little") <= _LARGE:
+        try:
+            return gunzip(data, what=what, limit=_LARGE)
+        except FormatError:
+            pass  # damaged, or larger than it says
+    with _ONE_LARGE:
+        return gunzip(data, what=what, limit=MAX_TARBALL)
 
 
 class _Verified(msgspec.Struct, frozen=True):

@@ -96,6 +96,7 @@ class Store:
         self._blob_front = f"{self._blobs}{os.sep}"
         self._tmp_front = f"{self._tmp}{os.sep}{os.getpid()}-"
         self._lock = -1
+        self._seen_whole: set[Digest] = set()
         with self._disk("open"):
             self._lock = self._open_layout()
             self._take_shared_lock()
@@ -165,6 +166,7 @@ class Store:
                 f"the store's blob {digest} was damaged (its bytes have {found}); it has been removed",
                 hint="run the same command again: it is made anew",
             )
+        self._seen_whole.add(digest)
         return blob
 
     def find(self, digest: Digest) -> bytes | None:
@@ -173,6 +175,16 @@ class Store:
             return self.read(digest)
         except (BlobMissing, DigestMismatch):
             return None
+
+    def check(self, digests: Iterable[Digest]) -> None:
+        """Makes sure of blobs that are about to become part of an image without having been read. Each is read at most
+        once while the store is open, and not at all when it was written or read before.
+
+        Raises BlobMissing, and BlobDamaged as `read` does.
+        """
+        for digest in digests:
+            if digest not in self._seen_whole:
+                self.read(digest)
 
     def writer(self) -> BlobWriter:
         """A new blob in the making; use it with `with`. Raises StoreError when the disk does not want it."""
@@ -185,10 +197,12 @@ class Store:
         with self._disk("write"):
             if not _same_size(path, len(blob)) or _read_file(path) != blob:  # a damaged one would stay for ever
                 self._write(path, blob, durable=True, mode=0o444)
+        self._seen_whole.add(digest)
         return digest
 
     def discard(self, digest: Digest) -> None:
         """Remove the blob if it is there."""
+        self._seen_whole.discard(digest)
         with self._disk("clean"), suppress(FileNotFoundError):
             self.path(digest).unlink()
 
@@ -301,15 +315,19 @@ class Store:
         damages = []
         with self._disk("read"):
             for path in self._walk_blobs():
-                if (found := _file_digest(path)) != f"sha256:{path.name}":
+                found = _file_digest(path)
+                if found is not None and found != f"sha256:{path.name}":
                     damages.append((path, Damage("blob", f"sha256:{path.name}", f"its bytes have {found}")))
             for path in self._record_files():
-                if open_record(path.parent.name, _read_quietly(path)) is None:
+                with suppress(FileNotFoundError):
+                    if open_record(path.parent.name, _read_quietly(path)) is not None:
+                        continue
                     damages.append((path, Damage("record", f"{path.parent.name}/{path.name}", "its checksum is wrong")))
             missing = self._verify_roots()
             if remove:
-                for path, _ in damages:
+                for path, damage in damages:
                     path.unlink(missing_ok=True)
+                    self._seen_whole.discard(Digest(damage.name))
             return [damage for _, damage in damages] + missing
 
     def du(self) -> dict[str, int]:
@@ -606,6 +624,7 @@ class BlobWriter:
             raise DigestMismatch(f"expected {expected}, got {digest} ({self.size:,} bytes)")
         with self._store._disk("write"):
             self._store._settle(self._file, self._path, self._store.path(digest))
+        self._store._seen_whole.add(digest)
         return digest, self.size
 
 
@@ -678,9 +697,13 @@ def _read_quietly(path: Path) -> bytes:
         return file.read()
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+def _file_digest(path: Path) -> str | None:
+    """The digest of what is in the file; None when it is gone, as another process may have found it damaged, too."""
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def _parse_manifest(blob: bytes) -> dict[str, Any] | None:
