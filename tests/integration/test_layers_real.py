@@ -126,8 +126,16 @@ def test_reasons_why_not(bench: list[Apk]) -> None:
     tree, packages = installed(bench)
     plan = plan_layers(tree=tree, packages=packages)
     notes = {name: note for layer in plan for name, note in layer.notes}
-    assert notes["openssh-client-common 9.6_p1-r0"] == "its mode 0755 of 'var/empty' must lose against 0555"
+    assert notes["jq 1.7.1-r0"] == "the layer budget is used up by bigger packages"
     assert notes["zlib 1.3.1-r0"] == "smaller than 256 KiB"
+
+
+def test_a_directory_that_must_lose_its_mode_does_not_keep_a_package_from_being_a_layer(bench: list[Apk]) -> None:
+    tree, packages = installed(bench)
+    plan = plan_layers(tree=tree, packages=packages)
+    assert ("openssh-client-common 9.6_p1-r0",) in [layer.names for layer in plan if layer.kind == "verbatim"]
+    above = {node.path: node.mode for segment in plan.layers[-1].segments for node in segment.nodes}
+    assert above["var/empty"] == tree.nodes["var/empty"].mode == 0o555
 
 
 def test_one_changed_package_moves_its_layer_and_nothing_else(bench: list[Apk], store: Store) -> None:
