@@ -17,7 +17,7 @@ def main() -> None:
     code = 0
     if not replay(sys.argv[1:]):
         # what a run makes lives as long as the run: looking for garbage every 700 objects costs 5 % and finds none
-        gc.set_threshold(50_000, 20, 20)
+        gc.set_threshold(500_000, 20, 20)
         from sixsmith.cli import run
 
         code = run(sys.argv[1:])

@@ -24,6 +24,7 @@ __all__ = [
     "OPAQUE",
     "WHITEOUT",
     "Changes",
+    "Stack",
     "apply_layer",
     "apply_nodes",
     "changes",
@@ -85,19 +86,13 @@ def apply_layer(tree: Tree, entries: Iterable[TarEntry], source: Source | None, 
 
 def apply_nodes(tree: Tree, nodes: Sequence[Node]) -> Tree:
     """As `apply_layer`, for a layer that is not yet an archive."""
-    stack = _Stack(tree.copy())
-    for node in nodes:
-        hidden = hidden_by(node.path)
-        if hidden is not None:
-            stack.hide(*hidden)
-    for node in nodes:
-        if hidden_by(node.path) is None:
-            stack.lay(node)
+    stack = Stack(tree.copy())
+    stack.apply(nodes)
     return stack.tree
 
 
-class _Stack:
-    """A tree that is being laid over, with the hard links into each file at hand."""
+class Stack:
+    """A tree on which one layer after the other is laid, with the hard links into each file at hand. `tree` changes."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
@@ -106,6 +101,15 @@ class _Stack:
         for node in tree:
             if node.kind == "hardlink":
                 self.links[node.target].append(node.path)
+
+    def apply(self, nodes: Sequence[Node]) -> None:
+        """Lays one layer: whiteouts hide what lower layers brought, never what this one does."""
+        whiteouts = [hidden for node in nodes if WHITEOUT in node.path and (hidden := hidden_by(node.path)) is not None]
+        for hidden in whiteouts:
+            self.hide(*hidden)
+        for node in nodes:
+            if not whiteouts or hidden_by(node.path) is None:
+                self.lay(node)
 
     def hide(self, path: str, below_only: bool) -> None:
         if below_only:

@@ -27,8 +27,8 @@ from sixsmith.errors import FormatError, UsageError, nearest
 from sixsmith.layers.eligible import archive_fault, package_fault
 from sixsmith.layers.merge import (
     WHITEOUT,
+    Stack,
     apply_layer,
-    apply_nodes,
     changes,
     parents_of,
     root_directory,
@@ -37,7 +37,7 @@ from sixsmith.layers.merge import (
 from sixsmith.model.digest import Digest
 from sixsmith.model.tar import TarEntry
 from sixsmith.oci.spec import LAYER_GZIP
-from sixsmith.rootfs.tree import BASE, OVERLAY, TOP, Inline, Member, Node, Source, Tree
+from sixsmith.rootfs.tree import BASE, OVERLAY, TOP, Inline, Member, Node, Source, Tree, node_from_entry
 
 __all__ = [
     "BIG",
@@ -223,14 +223,14 @@ def _checked(tree: Tree) -> Tree:
 
 
 class _Planner:
-    """The layers so far, and the tree that they merge to."""
+    """The layers so far, and (in `stack`) the tree that they merge to."""
 
     def __init__(self, tree: Tree, packages: Sequence[LayerPackage], overlay: LayerOverlay | None) -> None:
         self.tree = tree
         self.packages = packages
         self.overlay = overlay
         self.layers: list[PlannedLayer] = []
-        self.merged = Tree(epoch=tree.epoch)
+        self.stack = Stack(Tree(epoch=tree.epoch))
         self.base_tree = Tree(epoch=tree.epoch)
         self.crossing = _crossing_links(tree)
         self.by_origin: dict[str, list[Node]] = {}
@@ -258,7 +258,7 @@ class _Planner:
                 PlannedLayer("base", (layer.name,), layer.reason, layer.size, source=layer.source, existing=layer)
                 for layer in base
             ]
-        self.merged = base_tree.copy()
+        self.stack = Stack(base_tree.copy())
         self.base_tree = base_tree
 
     def _base_fault(self, layer: ExistingLayer, base_tree: Tree) -> str | None:
@@ -292,7 +292,9 @@ class _Planner:
                 "overlay", (overlay.name,), reason, overlay.size, source=overlay.source, entries=overlay.entries
             )
             self.layers.append(layer)
-            self.merged = apply_layer(self.merged, overlay.entries or (), overlay.source, origin=OVERLAY)
+            self.stack.apply(
+                [node_from_entry(entry, origin=OVERLAY, source=overlay.source) for entry in overlay.entries or ()]
+            )
             return
         segment = self._segment(overlay.name, nodes)
         reason = f"the same bytes for every image of this architecture; written anew: {fault}"
@@ -379,7 +381,14 @@ class _Planner:
             "verbatim", (str(package),), reason, package.data_size, source=package.source, entries=package.entries
         )
         self.layers.append(layer)
-        self.merged = apply_layer(self.merged, package.entries, package.source, origin=package.origin)
+        self.stack.apply([self._laid_by(package, entry) for entry in package.entries])
+
+    def _laid_by(self, package: LayerPackage, entry: TarEntry) -> Node:
+        """The node that an entry of a verbatim layer unpacks to: the tree's own where that is the package's (it is the same)."""
+        node = self.tree.nodes.get(entry.path)
+        if node is not None and node.origin == package.origin and node.kind != "directory":
+            return node
+        return node_from_entry(entry, origin=package.origin, source=package.source)
 
     def _package_fault(self, package: LayerPackage, fresh: list[Node]) -> str | None:
         if len(fresh) < len(self._nodes(package)):
@@ -422,7 +431,7 @@ class _Planner:
 
     def lay_top(self) -> None:
         """Whatever is still missing, or wrong, or too much."""
-        missing = changes(self.merged, self.tree)
+        missing = changes(self.stack.tree, self.tree)
         nodes = [self.tree.nodes[path] for path in (*missing.directories, *missing.others)]
         nodes += [
             Node(path, "file", 0o644, 0, 0, self.tree.epoch, 0, "", (), None, (0, 0), TOP, Inline(b""))
@@ -471,7 +480,7 @@ class _Planner:
 
     def _lay(self, layer: PlannedLayer, nodes: Sequence[Node]) -> None:
         self.layers.append(layer)
-        self.merged = apply_nodes(self.merged, nodes)
+        self.stack.apply(nodes)
 
 
 def _written(

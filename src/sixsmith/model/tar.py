@@ -67,7 +67,7 @@ _FIXED_SUM = sum(b"ustar\x0000") + 8 * ord(" ")
 """What a plain header's constant bytes add up to, its own sum counted as spaces."""
 
 
-class TarEntry(msgspec.Struct, frozen=True, array_like=True):
+class TarEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One member of a tar archive.
 
     `path` has no trailing slash; in layers (`parse_tar(strip=True)`) also no leading `./` or `/`, and the root is `""`.
@@ -115,7 +115,7 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
     end = len(view)
     position = start = count = 0
     fields = _Fields(what)
-    number, text = fields.number, fields.text
+    number = fields.number
     pax: dict[str, bytes] = {}
     long_name = long_link = None
     while position + BLOCK <= end:
@@ -143,7 +143,8 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
         if kind is None:
             raise FormatError(f"{what}: member of unknown type {type_flag!r} at {position}")
         name_bytes = block[:100].partition(b"\0")[0]
-        if block[345] and block[257:263] == b"ustar\0":
+        owner = fields.owner(block[257:329])
+        if block[345] and owner.is_ustar:
             name_bytes = block[345:500].partition(b"\0")[0] + b"/" + name_bytes
         if pax:
             if "path" in pax:
@@ -171,9 +172,9 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
             raise FormatError(f"{what}: more than {MAX_ENTRIES} members")
         if kind == "file" and name_bytes.endswith(b"/"):
             kind = "directory"  # pre-POSIX archives mark directories by the slash alone
-        uid, gid = number(block[108:116], "uid"), number(block[116:124], "gid")
+        mode, uid, gid = fields.permissions(block[100:124])
         mtime = number(block[136:148], "mtime")
-        uname, gname = text(block[265:297]), text(block[297:329])
+        uname, gname = owner.uname, owner.gname
         xattrs: tuple[tuple[str, bytes], ...] = ()
         checksum = None
         if pax:
@@ -191,7 +192,7 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
         yield TarEntry(
             path,
             kind,
-            number(block[100:108], "mode") & 0o7777,
+            mode,
             uid,
             gid,
             mtime,
@@ -214,13 +215,22 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
         raise FormatError(f"{what}: ends after an extended header")
 
 
+class _Owner(msgspec.Struct, frozen=True, gc=False):
+    """What a header says from its magic to the names of its owner; `is_ustar` allows a prefix of the path."""
+
+    is_ustar: bool
+    uname: str
+    gname: str
+
+
 class _Fields:
     """Header fields of one archive, parsed once each: modes, owners and times are nearly always those of a neighbour."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._numbers: dict[bytes, int] = {}
-        self._texts: dict[bytes, str] = {}
+        self._permissions: dict[bytes, tuple[int, int, int]] = {}
+        self._owners: dict[bytes, _Owner] = {}
         self._pax: dict[bytes, dict[str, bytes]] = {}
 
     def number(self, field: bytes, name: str) -> int:
@@ -229,10 +239,20 @@ class _Fields:
             value = self._numbers[field] = _number(field, self._what, name)
         return value
 
-    def text(self, field: bytes) -> str:
-        value = self._texts.get(field)
+    def permissions(self, field: bytes) -> tuple[int, int, int]:
+        """Mode, uid and gid of the three fields that stand together."""
+        value = self._permissions.get(field)
         if value is None:
-            value = self._texts[field] = _text(field.partition(b"\0")[0])
+            mode, uid, gid = self.number(field[:8], "mode"), self.number(field[8:16], "uid"), self.number(field[16:], "gid")
+            value = self._permissions[field] = (mode & 0o7777, uid, gid)
+        return value
+
+    def owner(self, field: bytes) -> _Owner:
+        """Magic and owner names, which stand together."""
+        value = self._owners.get(field)
+        if value is None:
+            names = [_text(name.partition(b"\0")[0]) for name in (field[8:40], field[40:])]
+            value = self._owners[field] = _Owner(field[:6] == b"ustar\0", *names)
         return value
 
     def pax(self, content: bytes) -> dict[str, bytes]:
@@ -375,9 +395,8 @@ def _parse_pax(content: bytes, what: str) -> dict[str, bytes]:
 
 def _check_header_sum(block: bytes, what: str, position: int) -> None:
     field = block[148:156]
-    digits = field.partition(b"\0")[0].strip()
     try:
-        expected = int(digits, 8)
+        expected = int(field.partition(b"\0")[0], 8)  # which takes blanks on both sides, as tar does
     except ValueError:
         raise FormatError(f"{what}: damaged tar header at {position}") from None
     # adler32's low half is the sum of the bytes plus one, modulo 65521: exact for 512 bytes of ASCII

@@ -57,7 +57,10 @@ class Task(Generic[T]):
 
 
 class Workers:
-    """Up to `count` threads; use it with `with`. At the end all work is done, after an error what has begun."""
+    """Up to `count` threads; use it with `with`. At the end all work is done, after an error what has begun.
+
+    With a count of 1 there is none: work is done when it is handed over.
+    """
 
     def __init__(self, count: int, *, name: str = "worker") -> None:
         self._count = max(1, count)
@@ -68,6 +71,9 @@ class Workers:
     def submit(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Hands work over; the first `count` times a thread is started for it."""
         task = Task(work, arguments)
+        if self._count == 1:
+            task.run()
+            return task
         self._todo.put(task)
         if len(self._threads) < self._count:
             thread = threading.Thread(target=self._take, name=f"{self._name}-{len(self._threads)}", daemon=True)

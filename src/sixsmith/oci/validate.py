@@ -350,7 +350,13 @@ class _TarLooks:
 
     def faults(self) -> Iterator[str]:
         count = 0
+        seen = self.seen
         for entry in self.entries:
+            path = entry.path
+            above = seen.get(path.rpartition("/")[0])
+            if above is not None and above.kind == "directory" and path not in seen and _is_plain(entry):
+                seen[path] = entry  # nearly all are such
+                continue
             for fault in self._of_entry(entry):
                 count += 1
                 if count <= _MAX_SHOWN:
@@ -409,11 +415,20 @@ class _TarLooks:
 
     def _hidden_and_laid(self) -> Iterator[str]:
         for path in self.seen:
+            if ".wh." not in path:
+                continue
             directory, _, name = path.rpartition("/")
             if name.startswith(".wh.") and not name.startswith(".wh..wh."):
                 hidden = f"{directory}/{name[4:]}" if directory else name[4:]
                 if hidden in self.seen:
                     yield f"both hides and lays '{hidden}'"
+
+
+def _is_plain(entry: TarEntry) -> bool:
+    """Whether nothing can be wrong with an entry whose directory is there: no link, no whiteout, a name without dots and
+    doubled slashes."""
+    path = entry.path
+    return entry.kind != "hardlink" and "/." not in path and "//" not in path and path[:1] not in "./" and path[-1] != "/"
 
 
 def _normal(path: str) -> str:

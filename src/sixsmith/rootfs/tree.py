@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
 
-class Inline(msgspec.Struct, frozen=True):
+class Inline(msgspec.Struct, frozen=True, gc=False):
     """File content that was made here."""
 
     data: bytes
@@ -49,7 +49,7 @@ class Inline(msgspec.Struct, frozen=True):
         return self.data
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """File content that is `size` bytes at `offset` of a source's uncompressed tar."""
 
     source: Source
@@ -63,7 +63,7 @@ class Member(msgspec.Struct, frozen=True):
 Content = Inline | Member
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, gc=False):
     """One path of the tree. Fields as in `TarEntry`; owners are numbers that hold in this image.
 
     `origin` is BASE, OVERLAY, TOP, or `apk:NAME` for a package's file. `link_group` of hard-linked files: each node's
@@ -175,6 +175,8 @@ class Tree:
 
         Raises FormatError after 40 links, as the kernel does.
         """
+        if self._is_real(path):
+            return path
         todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
         done: list[str] = []
         links = 0
@@ -195,6 +197,15 @@ class Tree:
                 done = []
             todo += [piece for piece in node.target.split("/") if piece not in ("", ".")][::-1]
         return "/".join(done)
+
+    def _is_real(self, path: str) -> bool:
+        """Whether a path surely leads to itself: nodes stand at real paths only, so it is enough to look at the last two."""
+        node = self.nodes.get(path)
+        if node is not None:
+            return node.kind != "symlink" and path != ""
+        above, _, name = path.rpartition("/")
+        directory = self.nodes.get(above)
+        return directory is not None and directory.kind == "directory" and above != "" and name not in ("", ".", "..")
 
     def find(self, path: str) -> Node | None:
         """The node that `path` leads to, symlinks and hard links followed; None when there is none."""

@@ -220,7 +220,11 @@ def _elements(der: bytes, start: int, end: int) -> list[tuple[int, int, int, int
     """The elements between two offsets: where each starts, its tag, start and end of its content."""
     found = []
     while start < end:
-        tag, inner, after = _element(der, start)
+        length = der[start + 1]
+        if length < 0x80 and start + 2 + length <= len(der):  # nearly all are short
+            tag, inner, after = der[start], start + 2, start + 2 + length
+        else:
+            tag, inner, after = _element(der, start)
         found.append((start, tag, inner, after))
         start = after
     return found
@@ -270,6 +274,6 @@ def _canonical_attribute(der: bytes, start: int, end: int) -> bytes:
     if tag in _TEXT_TAGS:
         text = value.decode(_TEXT_TAGS[tag]).encode()
         text = re.sub(rb"[ \t\n\v\f\r]+", b" ", text.strip(b" \t\n\v\f\r"))
-        value = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in text)
+        value = text.lower()  # of bytes: A to Z alone
         tag = 0x0C
     return _wrapped(0x30, der[first:middle] + _wrapped(tag, value))
