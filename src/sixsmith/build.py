@@ -177,6 +177,7 @@ def build_image(
         built = BuiltImage(
             variant, plan, image.descriptor, image.size, layers, assembly.warnings, False, time.perf_counter() - started
         )
+        store.flush()  # an image is remembered when what is known of its layers is
         _remember(built, digest_of(image.config), store)
     for warning in built.warnings:
         reporter(Warned(variant.id, warning))
@@ -307,7 +308,8 @@ def build_family(
     if lock is not None:
         _warn_of_compressors(lock, cells, reporter)
     line = Line(family=family, supply=supply, store=store, lock=lock, frozen=frozen, reporter=reporter)
-    images = [line.build(cell) for cell in cells]
+    with store.gathering():
+        images = [line.build(cell) for cell in cells]
     tags = _make_tags(images, store)
     store.keep_roots({f"{tag.image}:{tag.tag}": tag.descriptor.digest for tag in tags})
     return BuiltFamily(tuple(images), tuple(tags))

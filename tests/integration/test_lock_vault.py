@@ -440,6 +440,10 @@ def kinds_of_blob(place: Workplace, built: Outcome) -> dict[str, Path]:
         kinds["package data"] = next(p for p in data if p.read_bytes()[:2] == b"\x1f\x8b" and p != kinds["minirootfs"])
         for folder in sorted((place.store / "records").iterdir()):
             kinds[f"record {folder.name}"] = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+        for number, path in enumerate(
+            sorted((place.store / "packs").iterdir(), key=lambda path: -path.stat().st_size)[:3]
+        ):
+            kinds[f"pack {number}"] = path
     return kinds
 
 
@@ -486,7 +490,11 @@ def test_every_kind_of_rot_is_noticed_and_mended(locked: Workplace, tmp_path: Pa
 def test_rot_in_many_places_at_once(locked: Workplace) -> None:
     before = digests(locked.build("--json"))
     laid = files_below(locked.dist)
-    for path in [*(locked.store / "blobs/sha256").iterdir(), *(locked.store / "records").glob("*/*")]:
+    for path in [
+        *(locked.store / "blobs/sha256").iterdir(),
+        *(locked.store / "records").glob("*/*"),
+        *(locked.store / "packs").iterdir(),
+    ]:
         rot(path)
     again = locked.build("--json")
     assert again.code == 0, again.err

@@ -133,7 +133,8 @@ class PackageRepository:
         raw = self._read(record.filename, record.size)
         if record.size and len(raw) != record.size:
             raise DigestMismatch(f"{what}: {len(raw)} bytes, the index says {record.size}")
-        verified = self._keep(store, raw, record.checksum, what=what, as_layers=as_layers)
+        dear = not self.mirror.is_folder  # what came over a network is not lost by whatever happens next
+        verified = self._keep(store, raw, record.checksum, what=what, as_layers=as_layers, dear=dear)
         _check_same(record, verified.control, what)
         reporter(Fetched(cell, record.filename, len(raw), False))
         return _package(record, verified, store)
@@ -144,18 +145,21 @@ class PackageRepository:
         cls._keep(store, raw, checksum, what=what)
 
     @staticmethod
-    def _keep(store: Store, raw: bytes, checksum: str, *, what: str, as_layers: bool = True) -> _Verified:
+    def _keep(
+        store: Store, raw: bytes, checksum: str, *, what: str, as_layers: bool = True, dear: bool = True
+    ) -> _Verified:
         archive = open_package(raw, checksum=checksum, keyring=None, what=what)
-        store.put(archive.data, verified=archive.data_digest)
         tar = _inflated(archive.data, what)
         entries, left_out = sorted_out(tar, what)
         size = len(archive.data)
-        if as_layers and size >= BIG and not left_out:
+        will_be_a_layer = as_layers and size >= BIG and not left_out
+        store.put(archive.data, verified=archive.data_digest, durable=dear or will_be_a_layer)
+        if will_be_a_layer:
             # it will be a layer in most images: what is asked of a layer costs least while its bytes are at hand
             remember_diff_id(store, archive.data_digest, size, tar, entries)
         else:
             _source(store, archive.data_digest, what).remember(tar)  # it is about to be written into a shared layer
-        _keep_record(store, checksum, archive, left_out, entries)
+        _keep_record(store, checksum, archive, left_out, entries, at_once=dear)
         return _Verified(archive.data_digest, size, archive.control, entries, left_out)
 
     def whole(self, name: str, version: str, checksum: str, size: int, store: Store) -> bytes:
@@ -228,13 +232,15 @@ def _kept(store: Store, checksum: str) -> _Kept | None:
     return kept if kept.format == _FORMAT else None
 
 
-def _keep_record(store: Store, checksum: str, archive: PackageArchive, left_out: str, entries: list[TarEntry]) -> None:
+def _keep_record(
+    store: Store, checksum: str, archive: PackageArchive, left_out: str, entries: list[TarEntry], *, at_once: bool
+) -> None:
     kept = _Kept(_FORMAT, archive.data_digest, len(archive.data), archive.head, left_out, archive.control, entries)
     try:
         encoded = _encode(kept)
     except UnicodeEncodeError:
         encoded = _encode(_Kept(_FORMAT, kept.digest, kept.size, kept.head))
-    store.keep("package", _key(checksum), encoded)
+    store.keep("package", _key(checksum), encoded, at_once=at_once)
 
 
 def fetch_packages(

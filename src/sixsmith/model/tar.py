@@ -243,7 +243,11 @@ class _Fields:
         """Mode, uid and gid of the three fields that stand together."""
         value = self._permissions.get(field)
         if value is None:
-            mode, uid, gid = self.number(field[:8], "mode"), self.number(field[8:16], "uid"), self.number(field[16:], "gid")
+            mode, uid, gid = (
+                self.number(field[:8], "mode"),
+                self.number(field[8:16], "uid"),
+                self.number(field[16:], "gid"),
+            )
             value = self._permissions[field] = (mode & 0o7777, uid, gid)
         return value
 

@@ -428,7 +428,9 @@ def _is_plain(entry: TarEntry) -> bool:
     """Whether nothing can be wrong with an entry whose directory is there: no link, no whiteout, a name without dots and
     doubled slashes."""
     path = entry.path
-    return entry.kind != "hardlink" and "/." not in path and "//" not in path and path[:1] not in "./" and path[-1] != "/"
+    return (
+        entry.kind != "hardlink" and "/." not in path and "//" not in path and path[:1] not in "./" and path[-1] != "/"
+    )
 
 
 def _normal(path: str) -> str:

@@ -1,0 +1,181 @@
+"""Facts that gather while a build goes on, and the files that hold many of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sixsmith.io.packs import _MANY, render_pack
+from sixsmith.io.records import seal_record
+from sixsmith.io.store import Store
+from sixsmith.model.digest import Digest, digest_of, hex_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def packs_of(store: Store) -> list[Path]:
+    folder = store.root / "packs"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def gather(store: Store, facts: dict[str, bytes], kind: str = "diff-id") -> None:
+    with store.gathering():
+        for key, payload in facts.items():
+            store.keep(kind, key, payload)
+
+
+def flip(path: Path, position: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[position] ^= 1
+    path.write_bytes(raw)
+
+
+def test_facts_gather_and_are_written_together(store: Store) -> None:
+    with store.gathering():
+        store.keep("diff-id", "a", b"one")
+        store.keep("member", "b", b"two")
+        assert store.record("diff-id", "a") == b"one"  # known before it is written
+        assert packs_of(store) == []
+    assert len(packs_of(store)) == 1
+    assert not list(store.root.glob("records/*/*"))
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") == b"one"
+        assert other.record("member", "b") == b"two"
+        assert other.record("member", "a") is None
+    assert store.verify() == []
+    assert store.du()["records"] == packs_of(store)[0].stat().st_size
+
+
+def test_what_does_not_last_or_was_dear_stands_alone_at_once(store: Store) -> None:
+    with store.gathering():
+        store.keep("pin", "file", b"sha256:0")
+        store.keep("package", "dear", b"came over a network", at_once=True)
+        assert {path.parent.name for path in store.root.glob("records/*/*")} == {"pin", "package"}
+    assert packs_of(store) == []
+    assert store.record("package", "dear") == b"came over a network"
+
+
+def test_an_error_does_not_lose_what_is_true_all_the_same(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.gathering():
+        store.keep("diff-id", "a", b"one")
+        raise RuntimeError
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") == b"one"
+
+
+def test_a_fact_kept_anew_wins(store: Store) -> None:
+    gather(store, {"a": b"old"})
+    gather(store, {"a": b"new"})
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") == b"new"
+        other.keep("diff-id", "a", b"newest")  # not gathered: a file of its own
+        assert other.record("diff-id", "a") == b"newest"
+
+
+def test_many_packs_become_one(store: Store) -> None:
+    for number in range(3 * _MANY):
+        gather(store, {f"key {number}": bytes([number]) * 100, "common": bytes([number])})
+        assert len(packs_of(store)) <= _MANY + 1
+    with Store(store.root) as other:
+        assert [other.record("diff-id", f"key {number}") for number in range(3 * _MANY)] == [
+            bytes([number]) * 100 for number in range(3 * _MANY)
+        ]
+        assert other.record("diff-id", "common") == bytes([3 * _MANY - 1])
+
+
+def test_a_big_pack_is_not_written_again_for_small_ones(store: Store) -> None:
+    gather(store, {"big": bytes(1 << 20)})
+    (big,) = packs_of(store)
+    for number in range(2 * _MANY):
+        gather(store, {f"key {number}": b"small"})
+    assert big in packs_of(store)
+
+
+def test_a_reader_keeps_what_another_process_merges_away(store: Store) -> None:
+    gather(store, {"a": b"one"})
+    with Store(store.root) as reader:
+        assert reader.record("diff-id", "a") == b"one"
+        for path in packs_of(store):
+            path.unlink()
+        assert reader.record("diff-id", "a") == b"one"
+    with Store(store.root) as late:
+        assert late.record("diff-id", "a") is None
+
+
+def test_a_damaged_record_is_absent_and_the_others_are_not(store: Store) -> None:
+    gather(store, {"a": b"one", "b": b"two"})
+    (path,) = packs_of(store)
+    flip(path, -1)
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") == b"one"
+        assert other.record("diff-id", "b") is None
+        assert [(found.kind, found.name) for found in other.verify(remove=True)] == [("record", "diff-id/b")]
+        assert other.verify() == []
+        assert other.record("diff-id", "a") == b"one"
+
+
+@pytest.mark.parametrize("position", [0, 17, 30, 60], ids=["magic", "length", "checksum", "index"])
+def test_a_pack_with_a_damaged_front_is_as_good_as_none(store: Store, position: int) -> None:
+    gather(store, {"a": b"one"})
+    (path,) = packs_of(store)
+    flip(path, position)
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") is None
+        assert [found.name for found in other.verify()] == [f"packs/{path.name}"]
+        other.verify(remove=True)
+        assert packs_of(store) == []
+        gather(other, {"a": b"one"})
+        assert other.record("diff-id", "a") == b"one"
+
+
+@pytest.mark.parametrize("size", [0, 10, 60, -1])
+def test_a_truncated_pack(store: Store, size: int) -> None:
+    gather(store, {"a": b"one"})
+    (path,) = packs_of(store)
+    path.write_bytes(path.read_bytes()[:size])
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") is None
+        assert len(other.verify()) == 1
+
+
+def test_a_record_under_another_ones_name_is_absent(store: Store) -> None:
+    folder = store.root / "packs"
+    folder.mkdir()
+    (folder / "made").write_bytes(render_pack([("diff-id", "a", seal_record("diff-id", "b", b"x"))]))
+    assert store.record("diff-id", "a") is None
+
+
+class TestGarbage:
+    def facts(self, store: Store) -> tuple[Digest, Digest]:
+        alive, dead = store.put(b'{"schemaVersion": 2, "mediaType": "m"}'), store.put(b"dead")
+        store.keep_root("alive:1", alive)
+        gather(store, {hex_of(alive): b"one", hex_of(dead): b"two"})
+        return alive, dead
+
+    def test_facts_about_what_is_gone_go_too(self, store: Store) -> None:
+        alive, dead = self.facts(store)
+        before = store.du()["records"]
+        assert store.gc() > len(b"dead")
+        assert store.du()["records"] < before
+        assert store.record("diff-id", hex_of(alive)) == b"one"
+        assert store.record("diff-id", hex_of(dead)) is None
+        assert store.gc() == 0
+
+    def test_a_pack_that_was_used_since_keeps_what_it_names(self, store: Store) -> None:
+        alive, dead = self.facts(store)
+        os.utime(store.path(dead), (1_000_000, 1_000_000))
+        assert store.gc(before=2_000_000) == 0
+        (pack,) = packs_of(store)
+        os.utime(pack, (1_000_000, 1_000_000))
+        assert store.gc(before=2_000_000) > 0
+        assert not store.has(dead) and store.has(alive)
+
+    def test_an_empty_pack_is_removed(self, store: Store) -> None:
+        gather(store, {hex_of(digest_of(b"never there")): b"one"})
+        store.gc()
+        assert packs_of(store) == []
