@@ -88,8 +88,14 @@ def test_many_packs_become_one(store: Store) -> None:
         assert other.record("diff-id", "common") == bytes([3 * _MANY - 1])
 
 
+def test_a_large_record_stands_alone(store: Store) -> None:
+    gather(store, {"large": bytes(1 << 20), "small": b"x"})
+    assert [path.name for path in store.root.glob("records/*/*")] == ["large"]
+    assert len(packs_of(store)) == 1
+
+
 def test_a_big_pack_is_not_written_again_for_small_ones(store: Store) -> None:
-    gather(store, {"big": bytes(1 << 20)})
+    gather(store, {f"big {number}": bytes(10_000) for number in range(50)})
     (big,) = packs_of(store)
     for number in range(2 * _MANY):
         gather(store, {f"key {number}": b"small"})

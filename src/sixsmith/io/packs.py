@@ -35,7 +35,8 @@ LASTING = frozenset(["database", "diff-id", "layer", "member", "package", "tree"
 _MAGIC = b"sixsmith pack 1\n"
 _FRONT = len(_MAGIC) + 8 + 32
 _MANY = 12
-_FULL = 8 << 20  # bytes that gather at most
+_FULL = 1 << 20  # bytes that gather at most
+_SMALL = 32 << 10  # a record of more bytes is worth a file of its own
 
 _Key = tuple[str, str]
 
@@ -82,13 +83,16 @@ class Packs:
         found = open_record(kind, raw)
         return found[1] if found is not None and found[0] == key else None
 
-    def add(self, kind: str, key: str, payload: bytes) -> None:
-        """Takes a record, to be written with the others."""
+    def add(self, kind: str, key: str, payload: bytes) -> bool:
+        """Takes a record, to be written with the others; False when it should rather stand alone."""
+        if not self.gathering or kind not in LASTING or len(payload) > _SMALL:
+            return False
         with self._lock:
             self._waiting[kind, key] = payload
             self._waiting_bytes += len(payload)
             if self._waiting_bytes > _FULL:
                 self.flush()
+        return True
 
     def flush(self) -> None:
         """Writes what has gathered. Raises OSError."""

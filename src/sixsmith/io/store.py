@@ -261,9 +261,7 @@ class Store:
         """
         path = self._record_path(kind, key)
         with self._disk("write"):
-            if self._packs.gathering and kind in LASTING and not at_once:
-                self._packs.add(kind, key, payload)
-            else:
+            if at_once or not self._packs.add(kind, key, payload):
                 self._write(path, seal_record(kind, key, payload), durable=False, mode=0o666)
 
     @contextmanager
