@@ -175,8 +175,9 @@ class Tree:
 
         Raises FormatError after 40 links, as the kernel does.
         """
-        if self._is_real(path):
-            return path
+        plain = path.lstrip("/")
+        if self._is_real(plain):
+            return plain
         todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
         done: list[str] = []
         links = 0

@@ -121,7 +121,7 @@ def run_parts(call: Call) -> int:
 
 _HASH_LINK = re.compile(r"[0-9a-f]{8}\.r?[0-9]{1,3}", re.IGNORECASE)
 _EXTENSIONS = (".pem", ".crt", ".cer", ".crl")
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.DOTALL)
+_BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 
 
 def c_rehash(call: Call) -> int:
@@ -157,7 +157,7 @@ def c_rehash(call: Call) -> int:
 
 def _add_certificate(call: Call, path: str, name: str, certificates: dict[int, list[tuple[str, bytes]]]) -> None:
     try:
-        blocks = _PEM.findall(call.files.read(path))
+        blocks = _pem_blocks(call.files.read(path))
     except Refused:
         return
     kinds = [
@@ -179,6 +179,20 @@ def _add_certificate(call: Call, path: str, name: str, certificates: dict[int, l
         call.complain(f"WARNING: Skipping duplicate certificate in file {name}")
         return
     entries.append((name, digest))
+
+
+def _pem_blocks(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Label and content of each block between a BEGIN and the END with its label."""
+    blocks = []
+    start = text.find(_BEGIN)
+    while start >= 0:
+        label, dashes, _ = text[start + len(_BEGIN) : start + 80].partition(_DASHES)
+        content = start + len(_BEGIN) + len(label) + len(_DASHES)
+        end = text.find(_END + label + _DASHES, content) if label and dashes else -1
+        if end >= 0:
+            blocks.append((label, text[content:end]))
+        start = text.find(_BEGIN, max(start + 1, end))
+    return blocks
 
 
 def _numbered(certificates: dict[int, list[tuple[str, bytes]]], old: dict[str, str]) -> dict[str, str]:
@@ -273,7 +287,6 @@ def _canonical_attribute(der: bytes, start: int, end: int) -> bytes:
     value = der[inner:after]
     if tag in _TEXT_TAGS:
         text = value.decode(_TEXT_TAGS[tag]).encode()
-        text = re.sub(rb"[ \t\n\v\f\r]+", b" ", text.strip(b" \t\n\v\f\r"))
-        value = text.lower()  # of bytes: A to Z alone
+        value = b" ".join(text.split()).lower()  # of bytes: ASCII's blanks, and A to Z alone
         tag = 0x0C
     return _wrapped(0x30, der[first:middle] + _wrapped(tag, value))

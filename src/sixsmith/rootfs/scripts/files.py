@@ -42,6 +42,11 @@ class Files:
         if "\0" in path or len(path) > 4096:
             raise Refused("File name too long")
         full = self.absolute(path)
+        plain = full.lstrip("/")
+        there = self.tree.nodes.get(plain)
+        if there is not None and plain and not (follow and there.kind == "symlink"):
+            self._forbid_machine(plain)
+            return plain  # nodes stand at real paths: what is there needs no walk
         try:
             if follow or full.endswith("/") or full.rpartition("/")[2] in (".", "..", ""):
                 real = self.tree.resolve(full)
