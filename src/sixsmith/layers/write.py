@@ -30,7 +30,8 @@ from sixsmith.model.workers import Task, Workers
 from sixsmith.oci.blobs import Blobs, BlobSource, inflate_layer
 from sixsmith.oci.spec import LAYER_GZIP, LAYER_ZSTD, Descriptor, Layer, as_oci_layer_type
 from sixsmith.oci.validate import vouch
-from sixsmith.rootfs.tree import Inline, Node, Source
+from sixsmith.rootfs.sources import GzipSource
+from sixsmith.rootfs.tree import Inline, Member, Node, Source
 
 __all__ = ["CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "remember_diff_id", "write_layers"]
 
@@ -203,6 +204,8 @@ class _Chunk:
         packed = chosen.pack(tar)
         if cached:
             blobs.keep("member", self.key, packed)
+            if self.stop == self.segment.size:
+                self.segment.forget()
         return tar, packed
 
 
@@ -243,6 +246,13 @@ class _SegmentTar:
                 position = end
             index += 1
         return b"".join(pieces)
+
+    def forget(self) -> None:
+        """Lets the archives go whose files are all in compressed members now: for an image of one layer that is all of it."""
+        contents = (node.content for node in self.segment.nodes)
+        for source in {content.source for content in contents if isinstance(content, Member)}:
+            if isinstance(source, GzipSource):
+                source.forget()
 
     def _pieces(self, index: int, archive: _OneArchive) -> Iterable[Bytes]:
         node, header = self.segment.nodes[index], self.headers[index]

@@ -66,6 +66,13 @@ class InflatedCache:
             if digest not in self._kept:
                 self._keep(digest, inflated)
 
+    def drop(self, digest: Digest) -> None:
+        """Lets go of one archive, which nobody will ask for soon."""
+        with self._lock:
+            gone = self._kept.pop(digest, None)
+            if gone is not None:
+                self.size -= len(gone)
+
     def clear(self) -> None:
         """Lets go of everything."""
         with self._lock:
@@ -112,6 +119,10 @@ class _CompressedSource:
     def remember(self, inflated: Bytes) -> None:
         """The uncompressed tar, from somebody who has just inflated it anyway."""
         self._cache.put(self.digest, inflated)
+
+    def forget(self) -> None:
+        """Gives the memory back; the next `inflate` costs its time again."""
+        self._cache.drop(self.digest)
 
     def _expand(self, stored: Bytes) -> Bytes:
         raise NotImplementedError
