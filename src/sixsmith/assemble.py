@@ -5,7 +5,6 @@ packages, the overlay, accounts, files, services.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -37,8 +36,7 @@ _SAID_BY_CATALOGUE = frozenset(["M15", "V9"])
 """Rules on the overlay's release as such: `build` has said it once for the family."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assembly:
+class Assembly(msgspec.Struct, frozen=True):
     """The finished tree, and what the layer planner wants to know about its parts."""
 
     tree: Tree
@@ -91,8 +89,7 @@ def assemble_tree(
     return Assembly(tree, settings, _layer_packages(plan, packages), overlay, tuple(warnings), findings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Services:
+class _Services(msgspec.Struct, frozen=True):
     """What adding the services gave: a health check's command, and what their overlay cannot express."""
 
     health: tuple[str, ...] | None = None
@@ -195,15 +192,13 @@ def completed(plan: BuildPlan, packages: Mapping[str, InstallPackage]) -> Mappin
     return whole
 
 
-@dataclass(frozen=True, slots=True)
-class _Pinned:
+class _Pinned(msgspec.Struct, frozen=True):
     """The repository of a step, as far as the database wants to know it."""
 
     pin: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(msgspec.Struct, frozen=True):
     """One step with its records, as the installer wants it."""
 
     action: str

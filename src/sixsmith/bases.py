@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -120,15 +119,17 @@ class MinirootfsBase:
         return self._minirootfs.tree.copy()
 
 
-@dataclass
 class ImageBase:
     """An image in the store: another cell's, or one that was pulled."""
 
-    store: Store
-    manifest_digest: Digest
-    kind: str
-    name: str
-    known_tree: Tree | None = None
+    def __init__(
+        self, store: Store, manifest_digest: Digest, kind: str, name: str, known_tree: Tree | None = None
+    ) -> None:
+        self.store = store
+        self.manifest_digest = manifest_digest
+        self.kind = kind
+        self.name = name
+        self.known_tree = known_tree
 
     @cached_property
     def manifest(self) -> Manifest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,7 @@ class _Remembered(msgspec.Struct, array_like=True):
     """Of the manifest, the config and the layers: a blob that was touched since is read again before it is believed."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltImage:
+class BuiltImage(msgspec.Struct, frozen=True):
     """One finished image for one architecture. `size` is what its blobs take, in bytes; `seconds` is wall time."""
 
     variant: Variant
@@ -98,8 +96,7 @@ class BuiltImage:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltTag:
+class BuiltTag(msgspec.Struct, frozen=True):
     """One tag: an image index over its architectures."""
 
     image: str
@@ -108,8 +105,7 @@ class BuiltTag:
     images: tuple[BuiltImage, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltFamily:
+class BuiltFamily(msgspec.Struct, frozen=True):
     """All that one build made, in the family's order."""
 
     images: tuple[BuiltImage, ...]

@@ -10,11 +10,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sixsmith.errors import FormatError, StoreError, UsageError
 from sixsmith.layers.merge import apply_layer

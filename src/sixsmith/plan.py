@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -101,8 +100,7 @@ class BaseFacts(msgspec.Struct, frozen=True):
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BuildPlan:
+class BuildPlan(msgspec.Struct, frozen=True):
     """All that a build of one variant will do. Make it with `make_plan`, or from a lock.
 
     `records` are those of the packages to install; with `locked` they hold only what a lock knows, and the packages
@@ -119,9 +117,21 @@ class BuildPlan:
     tags: tuple[str, ...]
     epoch: int
     id: str
-    records: Mapping[str, PackageRecord] = field(repr=False, compare=False, default_factory=dict)
-    locked: bool = field(compare=False, default=False)
-    solution: Solution | None = field(repr=False, compare=False, default=None)
+    records: Mapping[str, PackageRecord] = msgspec.field(default_factory=dict)
+    locked: bool = False
+    solution: Solution | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Plans are compared by what they will do, not by how that became known."""
+        if not isinstance(other, BuildPlan):
+            return NotImplemented
+        return self.id == other.id and self.variant == other.variant and self.base == other.base
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"BuildPlan(variant={self.variant.id!r}, id={self.id!r})"
 
     @property
     def installs(self) -> tuple[PlannedStep, ...]:

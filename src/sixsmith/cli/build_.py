@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +88,8 @@ def command(
 
 def _render(built: BuiltFamily, session: Session, *, repeated: bool = False) -> str:
     """What stands on stdout; `repeated` is what the same build prints when it finds everything done."""
+    from msgspec.structs import replace
+
     from sixsmith.cli.console import human_size, human_time, render_json, render_table
 
     images = [replace(image, cached=True, seconds=0.0) for image in built.images] if repeated else built.images

@@ -250,7 +250,7 @@ def _document(finding: Finding) -> dict[str, Any]:
 
 def _together(findings: list[Finding]) -> list[tuple[Finding, list[str]]]:
     """Each finding once, with the cells that have it."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     cells: dict[Finding, list[str]] = {}
     for finding in findings:

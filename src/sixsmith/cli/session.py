@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,27 +34,44 @@ DEFAULT_OVERLAY_MIRROR = "https://github.com/just-containers/s6-overlay/releases
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(slots=True)
 class Session:
     """One run of one command: where things are and how to talk to the person."""
 
-    file: Path = Path("sixsmith.yaml")
-    mirror: str = DEFAULT_MIRROR
-    overlay_mirror: str = DEFAULT_OVERLAY_MIRROR
-    store: Path | None = None
-    offline: bool = False
-    allow_untrusted: bool = False
-    keys: Path | None = None
-    checksums: Path | None = None
-    vault: Path | None = None
-    jobs: int = 0
-    timeout: float | None = None
-    retries: int | None = None
-    json: bool = False
-    quiet: bool = False
-    trace: Trace = field(default_factory=Trace, repr=False)
-    _reporter: PlainReporter | None = field(default=None, repr=False)
-    _http: Http | None = field(default=None, repr=False)
+    def __init__(
+        self,
+        *,
+        file: Path = Path("sixsmith.yaml"),
+        mirror: str = DEFAULT_MIRROR,
+        overlay_mirror: str = DEFAULT_OVERLAY_MIRROR,
+        store: Path | None = None,
+        offline: bool = False,
+        allow_untrusted: bool = False,
+        keys: Path | None = None,
+        checksums: Path | None = None,
+        vault: Path | None = None,
+        jobs: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
+        json: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.file = file
+        self.mirror = mirror
+        self.overlay_mirror = overlay_mirror
+        self.store = store
+        self.offline = offline
+        self.allow_untrusted = allow_untrusted
+        self.keys = keys
+        self.checksums = checksums
+        self.vault = vault
+        self.jobs = jobs
+        self.timeout = timeout
+        self.retries = retries
+        self.json = json
+        self.quiet = quiet
+        self.trace = Trace()
+        self._reporter: PlainReporter | None = None
+        self._http: Http | None = None
 
     @property
     def reporter(self) -> PlainReporter:

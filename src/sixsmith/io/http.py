@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
+
+import msgspec
 
 from sixsmith.errors import FetchError, UsageError
 
@@ -91,8 +92,7 @@ class TlsFailed(FetchError):
     """The far side does not speak TLS, or not with a certificate that is trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How long to wait and how often to try, in seconds and attempts."""
 
     connect: float = 10.0
@@ -109,8 +109,7 @@ class Sink(Protocol):
     def restart(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A whole answer. `headers` has lower-case names; `url` is where it came from after redirects."""
 
     status: int
@@ -137,8 +136,7 @@ class _Final(Exception):
         self.kind = kind
 
 
-@dataclass(slots=True)
-class _Transfer:
+class _Transfer(msgspec.Struct):
     """A body on its way into a sink, over one or more attempts. Sizes in bytes."""
 
     sink: Sink
@@ -208,21 +206,41 @@ class Memory:
         self._pieces.clear()
 
 
-@dataclass(slots=True)
 class Http:
     """Requests with patience. Safe to use from many threads; connections are kept and shared.
 
     `ca_file` is trusted besides the system's certificates. `proxy` says which proxy a URL goes through, if any.
     """
 
-    patience: Patience = field(default_factory=Patience)
-    ca_file: Path | None = None
-    offline: bool = False
-    proxy: Callable[[str], str | None] = lambda url: None
-    connections: int = 16
-    sleep: Callable[[float], object] = time.sleep
-    _pools: dict[tuple[str, str | None], urllib3.PoolManager] = field(default_factory=dict, init=False, repr=False)
-    _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    def __init__(
+        self,
+        patience: Patience | None = None,
+        *,
+        ca_file: Path | None = None,
+        offline: bool = False,
+        proxy: Callable[[str], str | None] = lambda url: None,
+        connections: int = 16,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.patience = patience or Patience()
+        self.ca_file = ca_file
+        self.offline = offline
+        self.proxy = proxy
+        self.connections = connections
+        self.sleep = sleep
+        self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
+        self._making = threading.Lock()
+
+    def trusting(self, ca_file: Path) -> Http:
+        """The same patience with another certificate file, and connections of its own."""
+        return Http(
+            self.patience,
+            ca_file=ca_file,
+            offline=self.offline,
+            proxy=self.proxy,
+            connections=self.connections,
+            sleep=self.sleep,
+        )
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -28,8 +27,7 @@ SERVICES = ".services"
 """Where a folder of services stands among a plan's files: at no path of the image, since the overlay decides on that."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSource:
+class LocalSource(msgspec.Struct, frozen=True):
     """A file on this machine as a source of bytes: it is read when asked for, and must still be what was planned."""
 
     path: str

@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
@@ -85,7 +85,7 @@ class Registry:
     ) -> None:
         self.host = host
         http = http or Http()
-        self._http = replace(http, ca_file=tls_ca) if tls_ca else http
+        self._http = http.trusting(tls_ca) if tls_ca else http
         self._plain_http = plain_http
         self._chunk = chunk
         self._base = ""

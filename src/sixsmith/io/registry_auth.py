@@ -22,10 +22,11 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from sixsmith.errors import RegistryError, UsageError
 from sixsmith.io.http import Answer, Http
@@ -39,22 +40,23 @@ _PROGRAM = re.compile(r"[A-Za-z0-9._-]+\Z")
 _HELPER_PATIENCE = 30  # seconds: some ask the person at the screen
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """What a 401 asks for: `scheme` in lower case, and its parameters (RFC 9110 section 11.6.1)."""
 
     scheme: str
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """User and password, or an identity token; `source` says where they were found."""
 
     user: str
-    password: str = field(repr=False)
+    password: str
     source: str
-    identity_token: str = field(default="", repr=False)
+    identity_token: str = ""
+
+    def __repr__(self) -> str:  # what is secret reaches no log
+        return f"Credentials(user={self.user!r}, source={self.source!r})"
 
     def basic(self) -> str:
         """As the value of an Authorization header (RFC 7617)."""

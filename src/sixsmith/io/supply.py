@@ -10,7 +10,6 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sixsmith import catalog
@@ -41,28 +40,44 @@ _MINIROOTFS = re.compile(r"alpine-minirootfs-([0-9]+(?:\.[0-9]+)*)-([a-z0-9_]+)\
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
-@dataclass(slots=True)
 class Supply:
     """What comes from outside, by mirror. `pins` (file name → digest) win over every other source of a checksum."""
 
-    store: Store
-    mirror: Mirror
-    overlay_mirror: Mirror
-    open_mirror: Callable[[str], Mirror]
-    http: Http
-    credentials: CredentialSource | None = None
-    allow_untrusted: bool = False
-    extra_keys: Mapping[str, bytes] = field(default_factory=dict)
-    jobs: int = 8
-    reporter: Reporter = silent
-    vault: Mirror | None = None
-    pins: Mapping[str, Digest] = field(default_factory=dict)
-    trace: Trace = field(default_factory=Trace, repr=False)
-    _repositories: dict[tuple[str, ...], PackageRepository] = field(default_factory=dict, repr=False)
-    _files: dict[str, PlannedFile] = field(default_factory=dict, repr=False)
-    _names: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
-    _images: dict[str, Digest] = field(default_factory=dict, repr=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mirror: Mirror,
+        overlay_mirror: Mirror,
+        open_mirror: Callable[[str], Mirror],
+        http: Http,
+        credentials: CredentialSource | None = None,
+        allow_untrusted: bool = False,
+        extra_keys: Mapping[str, bytes] | None = None,
+        jobs: int = 8,
+        reporter: Reporter = silent,
+        vault: Mirror | None = None,
+        pins: Mapping[str, Digest] | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.store = store
+        self.mirror = mirror
+        self.overlay_mirror = overlay_mirror
+        self.open_mirror = open_mirror
+        self.http = http
+        self.credentials = credentials
+        self.allow_untrusted = allow_untrusted
+        self.extra_keys = extra_keys or {}
+        self.jobs = jobs
+        self.reporter = reporter
+        self.vault = vault
+        self.pins = pins or {}
+        self.trace = trace if trace is not None else Trace()
+        self._repositories: dict[tuple[str, ...], PackageRepository] = {}
+        self._files: dict[str, PlannedFile] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._images: dict[str, Digest] = {}
+        self._lock = threading.RLock()
 
     # ---- package repositories
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from sixsmith.variant import Variant
 
 __all__ = ["Family"]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """What a family file says: `cells` in file order, a parent before its children, one for each architecture."""
 
     name: str

@@ -6,15 +6,14 @@ Source of the s6-overlay names: the release file lists of v1 to v3 (`arm` is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from sixsmith.errors import UsageError, nearest
 
 __all__ = ["ARCHES", "Arch", "Platform", "arch_named"]
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(msgspec.Struct, frozen=True):
     """An OCI platform (image-spec, `image-index.md`)."""
 
     architecture: str
@@ -25,8 +24,7 @@ class Platform:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Arch:
+class Arch(msgspec.Struct, frozen=True):
     """One architecture in every spelling; `overlay_v2`/`overlay_v3` are None where no release has it."""
 
     name: str

@@ -9,7 +9,6 @@ put it back with the next upgrade.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,8 +25,7 @@ _OTHER_LAYOUTS = {"etc/s6/init": (1, 2), "package/admin/s6-overlay": (3,)}
 """Paths that only an image with an overlay of these layouts has."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaidOverlay:
+class LaidOverlay(msgspec.Struct, frozen=True):
     """What was laid: `nodes` by their final paths, sorted, directories included. Unless `relocated`, they are the
     overlay's own and the same for every image. `source`, `entries` and `size` (bytes as stored) are given when one gzip
     tarball brought it all."""

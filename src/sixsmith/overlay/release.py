@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -40,8 +39,7 @@ _WORDS = {"armv7": frozenset({"arm", "armhf"}), "x86": frozenset({"i686", "i486"
 """Words in file names that serve an architecture, where there is more than the table of architectures says."""
 
 
-@dataclass(frozen=True, slots=True)
-class OverlayTarball:
+class OverlayTarball(msgspec.Struct, frozen=True):
     """One verified tarball. `part` is noarch, arch, symlinks-noarch, symlinks-arch or syslogd; `size` is as stored, in bytes."""
 
     name: str
@@ -52,8 +50,7 @@ class OverlayTarball:
     entries: tuple[TarEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(msgspec.Struct, frozen=True):
     """One release for one architecture. `nodes` are sorted by path, name each path once, list every directory but the
     root, and belong to root; their contents are members of the tarballs' sources."""
 

@@ -7,7 +7,7 @@ it, unless the symlinks tarballs put everything into /usr/bin (#388 #393 #524 #5
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["COMMAND", "DEFAULT_PATH", "OverlaySettings", "overlay_settings", "path_with_overlay"]
 
@@ -16,8 +16,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What container runtimes take when an image has no PATH of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class OverlaySettings:
+class OverlaySettings(msgspec.Struct, frozen=True):
     """Defaults for the image config; what the family file says wins."""
 
     entrypoint: tuple[str, ...]

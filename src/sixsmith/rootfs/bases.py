@@ -8,8 +8,6 @@ the root directory mode 0700, with which nobody but root could enter the image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from sixsmith.errors import FormatError
@@ -25,8 +23,7 @@ MAX_MINIROOTFS = 256 << 20
 """Bytes that a minirootfs may inflate to; real ones have 5 to 10 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Minirootfs:
+class Minirootfs(msgspec.Struct, frozen=True):
     """A base. `entries` are the archive's members as they stand (paths stripped), `source` has their bytes, `size` is as
     stored, in bytes. `mended` are sentences on where `tree` is not what the archive says; empty when it may be a layer."""
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from sixsmith.errors import FormatError, nearest
 from sixsmith.s6.definitions import (
@@ -53,8 +55,7 @@ _MAX_NEAREST = 20
 """Undefined names that get a spelling hint; each costs a comparison with every name there is."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompileReport:
+class CompileReport(msgspec.Struct, frozen=True):
     """What the compiler would say. `accepted` is its verdict; `findings` are in order of the sources.
 
     `definitions` are the services by name (the first one where a name is defined twice), pipelines not among them.
@@ -62,7 +63,7 @@ class CompileReport:
 
     accepted: bool
     findings: tuple[Finding, ...]
-    definitions: Mapping[bytes, Definition] = field(default_factory=dict, repr=False)
+    definitions: Mapping[bytes, Definition] = msgspec.field(default_factory=dict)
 
 
 def check_directories(paths: Iterable[str | os.PathLike[str]]) -> CompileReport:

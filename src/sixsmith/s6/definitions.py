@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from sixsmith.s6.execline import Node
 from sixsmith.s6.sources import Entry
@@ -45,8 +46,7 @@ COPIED_FILES = frozenset((b"run", b"finish", b"down-signal", b"data", b"env", *N
 _UINT32 = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """A name in a list: a line of a list file (1-based), or a file of a `.d` directory (line 0)."""
 
     name: bytes
@@ -54,8 +54,7 @@ class Listed:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(msgspec.Struct, frozen=True):
     """A service as its directory defines it; parts that are wrong are left out, findings tell of them.
 
     `kind` is None when `type` is missing or wrong. `producer_for`, `consumer_for` and `pipeline_name` are () when there

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from sixsmith.errors import FormatError, Place
 
@@ -30,8 +32,7 @@ _CONTROL = {97: 7, 98: 8, 116: 9, 110: 10, 118: 11, 102: 12, 114: 13}
 """`\\a \\b \\t \\n \\v \\f \\r` inside double quotes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """One word after unquoting. `quoted` tells whether any part of it was protected; places are 1-based, in bytes."""
 
     text: bytes
@@ -40,8 +41,7 @@ class Word:
     quoted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """The words between `{` and `}`; the place is that of `{`."""
 
     words: tuple[Node, ...]

@@ -7,8 +7,9 @@ and so that a suppression in the family file can name any of them by `rule` and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 __all__ = ["SEVERITIES", "Finding", "Severity", "has_errors", "in_order", "shown_path"]
 
@@ -18,8 +19,7 @@ Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What a rule has to say about one place.
 
     `path` is text fit to print (see `shown_path` for names in other bytes), `line` is 1-based, 0 where none is meant.

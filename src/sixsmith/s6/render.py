@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from sixsmith.errors import Place, UsageError
 from sixsmith.s6.finding import Finding
@@ -38,8 +39,7 @@ _PLACES = ("etc", "usr", "root", "home", "opt", "srv", "var", "bin", "sbin", "li
 _LEGACY = ("services.d", "cont-init.d", "cont-finish.d", "fix-attrs.d")
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedServices:
+class RenderedServices(msgspec.Struct, frozen=True):
     """Files in order (a directory before what is in it), and what the release cannot express.
 
     `owned` are the folders that these services own whole: what a parent image had in them is gone.

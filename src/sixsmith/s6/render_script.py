@@ -19,7 +19,8 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sixsmith.s6.service import Command, Log, OnExit, Program, Ready, Script, Service
 
@@ -41,8 +42,7 @@ _STOPPED = 111
 """What execline programs exit with when the system refuses something; the scripts do the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedFile:
+class RenderedFile(msgspec.Struct, frozen=True):
     """A path of the image without leading `/`. `kind` is file, directory or symlink; `content` is bytes or the target."""
 
     path: str
@@ -59,8 +59,7 @@ def ordinary(path: str, text: str, mode: int = 0o644) -> RenderedFile:
     return RenderedFile(path, "file", mode, text.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """What differs between the overlays, as far as scripts go.
 
     `scripts` is the folder for scripts of their own; `change_directory` and `become` are programs of a command chain.
@@ -89,13 +88,12 @@ class Layout:
         return program
 
 
-@dataclass(slots=True)
-class Scripts:
+class Scripts(msgspec.Struct):
     """Renders the programs of one service; `files` grows by those that need one of their own."""
 
     service: Service
     layout: Layout
-    files: list[RenderedFile] = field(default_factory=list)
+    files: list[RenderedFile] = msgspec.field(default_factory=list)
 
     def program(self, program: Program, suffix: str, *, whole: bool = True, merge_stderr: bool = False) -> str:
         """The text of an executable script that runs `program` in the service's surroundings.
@@ -179,8 +177,7 @@ def _notify(ready: Ready) -> list[str]:
 # --- what ends, and what is logged ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """How a layout stops the container: `write` keeps `$code` as its exit code, `command` brings everything down."""
 
     write: str

@@ -8,8 +8,9 @@ three services: a oneshot that makes its folder at each start (it may be a volum
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from sixsmith.s6.render_script import (
     Layout,
@@ -64,8 +65,7 @@ def render_v3(services: Sequence[Service], bundle: str) -> tuple[RenderedFile, .
     return tuple(files)
 
 
-@dataclass(slots=True)
-class _Pipe:
+class _Pipe(msgspec.Struct):
     """A longrun's place in a pipeline: whom it reads, whom it writes to, and the pipeline's name if it is the last."""
 
     producer: str | None = None

@@ -10,8 +10,9 @@ happens when it ends. `read_services` makes these values from the file's mapping
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from sixsmith.errors import Place
 
@@ -32,16 +33,14 @@ __all__ = [
 Kind = Literal["longrun", "oneshot", "bundle", "pipeline"]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A plain command as one line of shell words, fit to stand behind `exec`."""
 
     line: str
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(msgspec.Struct, frozen=True):
     """A whole script whose first line is `#!`; it ends in a newline."""
 
     text: str
@@ -63,8 +62,7 @@ class Script:
 Program = Command | Script
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """How a longrun tells that it is ready: it writes a newline to `fd` by itself, or `check` succeeds.
 
     Times are milliseconds. `tries` 0 means for ever. `health`: whether the image's health check looks at this service.
@@ -79,8 +77,7 @@ class Ready:
     health: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """Where the output goes: a folder of rotated files, written by `user`. `size` is bytes, `keep` a number of old files."""
 
     to: str
@@ -91,8 +88,7 @@ class Log:
     stderr: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Milliseconds; None where nothing is said."""
 
     up: int | None = None
@@ -101,24 +97,21 @@ class Timeouts:
     finish: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One resource limit: the letter of s6-softlimit's option, and a number or `=` for the hard limit."""
 
     option: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class OnExit:
+class OnExit(msgspec.Struct, frozen=True):
     """What happens when a longrun ends by itself. `code` is the container's exit code, None for the service's own."""
 
     action: Literal["restart", "stop-container", "never"] = "restart"
     code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """One service. Names in `needs` and `contents` may be text that knows its place (`model.spelled`).
 
     `places` has the place of each key that the file gives. `needs` of a bundle and of a pipeline are (): give them to the
@@ -135,7 +128,7 @@ class Service:
     up: Program | None = None
     down: Program | None = None
     user: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
     workdir: str | None = None
     umask: str | None = None
     limits: tuple[Limit, ...] = ()
@@ -144,7 +137,7 @@ class Service:
     timeout: Timeouts = Timeouts()
     down_signal: str | None = None
     on_exit: OnExit = OnExit()
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, Place] = msgspec.field(default_factory=dict)
 
     def at(self, *keys: str) -> Place:
         """The place of the first of these keys that the file gives, else the service's own."""

@@ -15,9 +15,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
 
 from sixsmith.errors import FormatError, UsageError
 
@@ -43,8 +44,7 @@ MAX_CONTENT = 64 << 20
 _NO_CHILDREN: Mapping[bytes, Entry] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What a path of a source directory leads to.
 
     `content` is a file's bytes (empty for all else: reading a pipe without a writer or the null device finds the end at
@@ -55,7 +55,7 @@ class Entry:
 
     kind: EntryKind
     content: bytes = b""
-    children: Mapping[bytes, Entry] = field(default_factory=dict)
+    children: Mapping[bytes, Entry] = msgspec.field(default_factory=dict)
     mode: int = 0o644
     reason: str = ""
     target: bytes = b""
@@ -66,8 +66,7 @@ class Entry:
         return self.kind == "lost" and self.reason == "ENOENT"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceDirectory:
+class SourceDirectory(msgspec.Struct, frozen=True):
     """One source directory. `path` is what messages call it; `problem` says why it cannot be listed, if so."""
 
     path: str

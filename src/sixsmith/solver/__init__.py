@@ -11,7 +11,8 @@ The work is split as apk splits it: `universe` (who provides what, read lazily),
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sixsmith.apk.dependency import Dependency, merge_world, world_order
 from sixsmith.apk.index import PackageRecord
@@ -26,8 +27,7 @@ from sixsmith.solver.universe import Package, SolverRepository, Universe
 __all__ = ["DecisionOrder", "Solution", "SolverRepository", "Step", "solve", "why"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One change to what is installed.
 
     action: install, upgrade, downgrade, replace (same version, another file), pin (only the pin changes) or remove.
@@ -41,8 +41,7 @@ class Step:
     repository: SolverRepository | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+class Solution(msgspec.Struct, frozen=True):
     """What will be installed: the steps in order, and every package that is there in the end.
 
     `packages` stands in the order of the installed database: what stays keeps its place, what is new or changed comes
@@ -51,7 +50,7 @@ class Solution:
 
     steps: tuple[Step, ...]
     packages: tuple[PackageRecord, ...]
-    world: tuple[Dependency, ...] = field(default=(), compare=False)
+    world: tuple[Dependency, ...] = ()
 
     @property
     def installs(self) -> tuple[Step, ...]:

@@ -7,7 +7,8 @@ packages that clash (`graphene-1.10.8-r0`). For each the reasons are kept, so th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sixsmith.apk.dependency import Dependency
 from sixsmith.solver.selection import Selection
@@ -26,20 +27,19 @@ _VIRTUAL_ONLY = 4
 _TRIGGERED = 8
 
 
-@dataclass(slots=True)
-class Complaint:
+class Complaint(msgspec.Struct):
     """One subject and what is wrong with it. Exactly one of `name` and `package` is set."""
 
     subject: str
     name: Name | None = None
     package: Package | None = None
-    needed_by: list[Need] = field(default_factory=list)
+    needed_by: list[Need] = msgspec.field(default_factory=list)
     """For a name: who asks for it. For a package: whose dependencies it fulfils."""
-    broken_for: list[Need] = field(default_factory=list)
+    broken_for: list[Need] = msgspec.field(default_factory=list)
     """Whose dependencies the package does not fulfil, conflicts included."""
-    clashes: list[tuple[Package, Name]] = field(default_factory=list)
+    clashes: list[tuple[Package, Name]] = msgspec.field(default_factory=list)
     """Chosen packages that stand for the same name, and the name."""
-    masked_in: list[str] = field(default_factory=list)
+    masked_in: list[str] = msgspec.field(default_factory=list)
     """The pins that the package would need."""
 
 

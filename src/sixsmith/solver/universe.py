@@ -14,7 +14,8 @@ Two orders matter, because apk's choices and its install order follow them:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.index import PackageIndex, PackageRecord
@@ -27,8 +28,7 @@ _BUCKETS = 20000  # apk's table of names
 _SEED = 5381
 
 
-@dataclass(frozen=True, slots=True)
-class SolverRepository:
+class SolverRepository(msgspec.Struct, frozen=True):
     """One index as the solver sees it. `pin` is the tag without `@`; None or "" for a repository that serves everyone."""
 
     index: PackageIndex

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sixsmith.rootfs.tree import OVERLAY, Tree
 from sixsmith.s6.compile import OVERLAY_SERVICES, check_sources

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from sixsmith.errors import nearest
 from sixsmith.s6.finding import Finding
@@ -20,8 +21,7 @@ __all__ = ["VARIABLES", "Variable", "check_environment"]
 Kind = Literal["switch", "choice", "milliseconds", "number", "text", "path", "command", "user"]
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(msgspec.Struct, frozen=True):
     """One variable: the first release that knows it, the first that does not any more, what its value is, and the
     values of a choice."""
 

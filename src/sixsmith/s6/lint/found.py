@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from sixsmith.catalog import overlay_releases
 from sixsmith.rootfs.tree import Tree
@@ -29,8 +30,7 @@ def version_order(version: str) -> Order:
     return tuple(int(number) for number in re.split(r"[.-]", match[1]))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundOverlay:
+class FoundOverlay(msgspec.Struct, frozen=True):
     """The layout `major`, and the releases it may be, oldest first; one when the version is known."""
 
     major: int

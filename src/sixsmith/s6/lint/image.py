@@ -9,9 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
+
+import msgspec
 
 from sixsmith.errors import FormatError
 from sixsmith.rootfs.tree import OVERLAY, Node, Tree
@@ -62,8 +63,7 @@ class Settings(Protocol):
     def healthcheck(self) -> Check | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Shebang:
+class Shebang(msgspec.Struct, frozen=True):
     """A `#!` line: the interpreter's path, and all that stands behind it as one text, as Linux hands it over."""
 
     path: str
@@ -100,8 +100,7 @@ def parse_shebang(content: bytes) -> Shebang | None:
     return Shebang(path, argument.strip()) if path else None
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(msgspec.Struct, frozen=True, dict=True):
     """A file that s6-overlay or the runtime executes. `service` is the name of the service it belongs to, or ""."""
 
     path: str
@@ -143,18 +142,15 @@ class Script:
         return b"\n".join(b"" if line.lstrip().startswith(b"#") else line for line in lines)
 
 
-@dataclass
 class Image:
     """What the rules look at. `settings` None: a folder without a config, about which those rules say nothing."""
 
-    tree: Tree
-    settings: Settings | None
-    overlay: FoundOverlay | None
-    _below: dict[str, list[str]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._below = {}
-        for path in self.tree.nodes:
+    def __init__(self, tree: Tree, settings: Settings | None, overlay: FoundOverlay | None) -> None:
+        self.tree = tree
+        self.settings = settings
+        self.overlay = overlay
+        self._below: dict[str, list[str]] = {}
+        for path in tree.nodes:
             if path.startswith(_LOOKED_INTO):
                 directory, _, name = path.rpartition("/")
                 self._below.setdefault(directory, []).append(name)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from sixsmith.rootfs.tree import Node
 from sixsmith.s6.finding import Finding
@@ -21,8 +23,7 @@ _BOM = b"\xef\xbb\xbf"
 _TYPES = frozenset({b"oneshot", b"longrun", b"bundle"})
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
+class Mend(msgspec.Struct, frozen=True):
     """A file of the tree as it should be. `content` and `mode` are None where they stay; `changes` say what is done, and
     `rules` are those that asked for it."""
 

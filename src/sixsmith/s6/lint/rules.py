@@ -10,7 +10,8 @@ a document. `url_of` makes addresses of them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from sixsmith.s6.finding import Severity
 
@@ -28,8 +29,7 @@ SECTIONS = {
 """What the letter of a rule's id stands for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One rule. `layouts` are the major versions of s6-overlay that it speaks for; `mended` rules have a safe `--fix`."""
 
     id: str
@@ -52,8 +52,7 @@ class Rule:
         return url_of(self.references[0]) if self.references else ""
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(msgspec.Struct, frozen=True):
     """A known kind of trouble that is not a rule here, and why."""
 
     id: str

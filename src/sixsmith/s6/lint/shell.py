@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["ShellCommand", "read_shell", "word_set"]
 
@@ -24,8 +25,7 @@ _HEREDOC = re.compile(r"<<-?\s*(['\"\\]?)([A-Za-z_][\w.-]*)\1?")
 _WORD_END = re.compile(r"[\s;&|()<>]")
 
 
-@dataclass(frozen=True, slots=True)
-class ShellCommand:
+class ShellCommand(msgspec.Struct, frozen=True):
     """One simple command. `words` are without quotes and redirections, expansions as they stand; assignments before it
     are in `assignments`. `ender` is what follows: `;` (or a new line), `&`, `&&`, `||`, `|`. `inside` are the compound
     commands around it, from outside: `if`, `for` (all loops), `case`, `{`, `(`."""
@@ -43,8 +43,7 @@ class ShellCommand:
         return self.words[0].rpartition("/")[2] if self.words else ""
 
 
-@dataclass(slots=True)
-class _Token:
+class _Token(msgspec.Struct):
     text: str
     line: int
     quoted: bool = False
