@@ -16,6 +16,7 @@ import msgspec
 from sixsmith.oci.image import Healthcheck, ImageSettings
 from sixsmith.rootfs.tree import Tree
 from sixsmith.s6.finding import Finding
+from sixsmith.s6.found import has_traces
 from sixsmith.s6.lint import lint_image
 
 __all__ = ["EXAMPLES", "GONE", "Example", "File", "link", "lint", "small_image"]
@@ -190,7 +191,9 @@ def lint(
     tree = small_image(version, files)
     for path, (uid, gid) in (owners or {}).items():
         tree.nodes[path] = msgspec.structs.replace(tree.nodes[path], uid=uid, gid=gid)
-    return lint_image(tree, ImageSettings(**{"entrypoint": ("/init",), **settings}))
+    findings = lint_image(tree, ImageSettings(**{"entrypoint": ("/init",), **settings}))
+    assert has_traces(tree) or not findings, "a build takes it that nothing is wrong with such a tree"
+    return findings
 
 
 def longrun(name: str = "app", **files: File) -> dict[str, File]:

@@ -5,6 +5,7 @@ packages, the overlay, accounts, files, services.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,15 +20,17 @@ from sixsmith.io.store import Store
 from sixsmith.io.supply import DEFAULT_LOCATION
 from sixsmith.layers.plan import LayerOverlay, LayerPackage
 from sixsmith.oci.image import Healthcheck, ImageSettings, inherited, settings_of
-from sixsmith.overlay import LaidOverlay, check_base, check_bundles, lay_overlay, overlay_settings, read_overlay
 from sixsmith.plan import BuildPlan, LocalFile
 from sixsmith.rootfs.accounts import apply_accounts, gid_of, uid_of
 from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install
 from sixsmith.rootfs.tree import Member, Tree
-from sixsmith.s6.finding import Finding
-from sixsmith.s6.lint import find_overlay, lint_image
+from sixsmith.s6.found import find_overlay, has_traces
 from sixsmith.variant import FileSpec, Variant
 from sixsmith.variant import Healthcheck as AskedHealthcheck
+
+if TYPE_CHECKING:
+    from sixsmith.overlay import LaidOverlay
+    from sixsmith.s6.finding import Finding
 
 __all__ = ["Assembly", "assemble_tree", "completed", "settings_for"]
 
@@ -142,8 +145,14 @@ def _lint(
     variant = plan.variant
     also = list(found_before)
     if variant.overlay is not None:
+        from sixsmith.overlay import check_base, check_bundles  # an image without an overlay does not need them
+
         also += check_base(tree, variant.overlay.version)
         also += check_bundles(tree, variant.overlay.version, syslogd=variant.overlay.syslogd)
+    if not also and not variant.lint_ignore and not has_traces(tree):
+        return ()
+    from sixsmith.s6.lint import lint_image  # the rules take longer to load than many an image to build
+
     whole = settings if base.config is None else inherited(settings_of(base.config), settings)
     version = variant.overlay.version if variant.overlay is not None else None
     found = lint_image(tree, whole, overlay_version=version, ignore=variant.lint_ignore, also=also)
@@ -246,6 +255,8 @@ def _layer_packages(plan: BuildPlan, packages: Mapping[str, InstallPackage]) -> 
 
 
 def _lay_overlay(plan: BuildPlan, tree: Tree, store: Store) -> LaidOverlay:
+    from sixsmith.overlay import lay_overlay, read_overlay  # an image without an overlay does not need them
+
     choice = plan.variant.overlay
     assert choice is not None
     files = {file.name.rpartition("/")[2]: store.read(file.digest) for file in plan.overlay}
@@ -340,6 +351,8 @@ def settings_for(plan: BuildPlan, health: tuple[str, ...] | None = None) -> Imag
         if entrypoint is None:
             entrypoint = ("/init",)
         if "PATH" not in env and variant.base != "parent":
+            from sixsmith.overlay import overlay_settings  # an image without an overlay does not need them
+
             settings = overlay_settings(variant.overlay.version, symlinks=variant.overlay.symlinks)
             env = {"PATH": settings.path, **env}
     check = variant.healthcheck

@@ -56,7 +56,7 @@ def command(
 
 def _version(overlay: str | None) -> str | None:
     from sixsmith.errors import UsageError
-    from sixsmith.s6.lint.found import version_order
+    from sixsmith.s6.found import version_order
 
     try:
         return overlay if overlay is None or version_order(overlay) else None

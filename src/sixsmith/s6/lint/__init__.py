@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from sixsmith.rootfs.tree import OVERLAY, Tree
 from sixsmith.s6.compile import OVERLAY_SERVICES, check_sources
 from sixsmith.s6.finding import Finding, in_order
+from sixsmith.s6.found import FoundOverlay, find_overlay, overlay_of_version
 from sixsmith.s6.lint.environment import VARIABLES, check_environment
-from sixsmith.s6.lint.found import FoundOverlay, find_overlay, overlay_of_version
 from sixsmith.s6.lint.habits import check_habits
 from sixsmith.s6.lint.ignore import suppressed
 from sixsmith.s6.lint.image import Image, Settings

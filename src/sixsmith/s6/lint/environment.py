@@ -13,7 +13,7 @@ import msgspec
 
 from sixsmith.errors import nearest
 from sixsmith.s6.finding import Finding
-from sixsmith.s6.lint.found import FoundOverlay, Order, overlay_of_version, version_order
+from sixsmith.s6.found import FoundOverlay, Order, overlay_of_version, version_order
 from sixsmith.s6.lint.rules import RULES
 
 __all__ = ["VARIABLES", "Variable", "check_environment"]

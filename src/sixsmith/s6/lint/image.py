@@ -17,7 +17,7 @@ import msgspec
 from sixsmith.errors import FormatError
 from sixsmith.rootfs.tree import OVERLAY, Node, Tree
 from sixsmith.s6.finding import Finding, Severity, shown_path
-from sixsmith.s6.lint.found import FoundOverlay
+from sixsmith.s6.found import FoundOverlay
 from sixsmith.s6.lint.rules import RULES
 from sixsmith.s6.lint.shell import ShellCommand, read_shell, word_set
 

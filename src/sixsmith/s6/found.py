@@ -14,7 +14,7 @@ import msgspec
 from sixsmith.catalog import overlay_releases
 from sixsmith.rootfs.tree import Tree
 
-__all__ = ["FoundOverlay", "Order", "find_overlay", "overlay_of_version", "version_order"]
+__all__ = ["FoundOverlay", "Order", "find_overlay", "has_traces", "overlay_of_version", "version_order"]
 
 Order = tuple[int, ...]
 
@@ -57,6 +57,16 @@ def overlay_of_version(version: str) -> FoundOverlay:
     """The overlay of a version that is told. Raises ValueError for what is no version."""
     order = version_order(version)
     return FoundOverlay(order[0], (version.removeprefix("v"),))
+
+
+_TRACES = ("overlay", "command/s6-svscan", "etc/s6/init/", "services.d", "cont-init.d", "cont-finish.d")
+"""One of these is in some path of every tree about which `find_overlay` or a rule of `sixsmith.s6.lint` has something to say."""
+
+
+def has_traces(tree: Tree) -> bool:
+    """Whether there may be an s6-overlay in a tree, or files for one. Where there is none, no rule finds anything."""
+    paths = "\n".join(tree.nodes)
+    return any(trace in paths for trace in _TRACES)
 
 
 def find_overlay(tree: Tree) -> FoundOverlay | None:
