@@ -32,12 +32,12 @@ VERSION = 1
 _ACTIONS = ("install", "upgrade", "downgrade", "replace", "remove", "pin")
 _WITHOUT_PACKAGE = ("remove", "pin")
 
-_PACKAGE = re.compile(r"[^\s\x00-\x1f\x7f/!<>=~@\\-][^\s\x00-\x1f\x7f/!<>=~@\\]*\Z")  # as in an index
-_VERSION = re.compile(r"[^\s\x00-\x1f\x7f/\\=@]+\Z")
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
-_GROUP = re.compile(r"(edge|[0-9][0-9.]*)?/[a-z0-9_]+\Z")
-_CHECKSUM = re.compile(r"Q[12][A-Za-z0-9+/]{20,60}={0,2}\Z")
-_BYTE = re.compile(r"byte (\d+)")
+_PACKAGE = r"[^\s\x00-\x1f\x7f/!<>=~@\\-][^\s\x00-\x1f\x7f/!<>=~@\\]*\Z"  # as in an index
+_VERSION = r"[^\s\x00-\x1f\x7f/\\=@]+\Z"
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z"
+_GROUP = r"(edge|[0-9][0-9.]*)?/[a-z0-9_]+\Z"
+_CHECKSUM = r"Q[12][A-Za-z0-9+/]{20,60}={0,2}\Z"
+_BYTE = r"byte (\d+)"
 _MAX_EPOCH = 1 << 36  # the year 4147; an image's date has four digits of a year
 
 T = TypeVar("T")
@@ -329,7 +329,7 @@ def parse_lock(raw: bytes, *, file: str) -> Lock:
         if merge is not None:
             place = Place(file, 1 + raw[: merge.start()].count(b"\n"))
             raise UsageError("the lock holds a merge conflict", place=place, hint=hint) from None
-        byte = _BYTE.search(str(error))
+        byte = re.search(_BYTE, str(error))
         line = 1 + raw[: int(byte.group(1))].count(b"\n") if byte is not None else 0
         raise UsageError(f"not a lock that can be read: {error}", place=Place(file, line), hint=hint) from None
 
@@ -344,11 +344,11 @@ def _lock_of(document: _Document) -> Lock:
     files = {name: _parse_file(name, text) for name, text in document.files.items()}
     packages = {}
     for group, repositories in document.packages.items():
-        _expect(_GROUP.match(group), group, "is no `ALPINE/ARCH`")
+        _expect(re.match(_GROUP, group), group, "is no `ALPINE/ARCH`")
         packages[group] = {
             repository: {name: _parse_package(name, text) for name, text in table.items()}
             for repository, table in repositories.items()
-            if _expect(_WORD.match(repository), repository, "is no repository's name")
+            if _expect(re.match(_WORD, repository), repository, "is no repository's name")
         }
     cells = {id_: _parse_cell(id_, cell, files, packages) for id_, cell in document.cells.items()}
     return Lock(document.compressor, files, packages, cells)
@@ -366,7 +366,7 @@ def _parse_cell(
     files: Mapping[str, PlannedFile],
     packages: Mapping[str, Mapping[str, Mapping[str, LockedPackage]]],
 ) -> LockedCell:
-    _expect(_GROUP.match(cell.group), cell.group, "is no `ALPINE/ARCH`")
+    _expect(re.match(_GROUP, cell.group), cell.group, "is no `ALPINE/ARCH`")
     for name in (*cell.overlay, *([cell.base] if cell.base and not cell.base.startswith("sha256:") else [])):
         _expect(files.get(name), name, f"is named by {id_} and stands not among the files")
     if cell.base.startswith("sha256:"):
@@ -386,7 +386,7 @@ def _parse_step(text: str, table: Mapping[str, Mapping[str, LockedPackage]]) -> 
         raise _Odd(text, f"'{text}' is no step of an installation")
     repository, _, key = words[0].rpartition("/")
     name = key.partition("=")[0]
-    _expect(_PACKAGE.match(name), text, "names no package")
+    _expect(re.match(_PACKAGE, name), text, "names no package")
     if action in _WITHOUT_PACKAGE:
         return PlannedStep(action, name, words[1], old, repository, words[2], pin)
     package = _expect(table.get(repository, {}).get(key), text, "is a package that the lock does not hold")
@@ -396,18 +396,18 @@ def _parse_step(text: str, table: Mapping[str, Mapping[str, LockedPackage]]) -> 
 def _parse_package(key: str, text: str) -> LockedPackage:
     name, _, of_key = key.partition("=")
     words = text.split(" ")
-    if not _PACKAGE.match(name) or name in (".", "..") or len(words) != 4:
+    if not re.match(_PACKAGE, name) or name in (".", "..") or len(words) != 4:
         raise _Odd(key, f"'{key}': '{text}' is no package (`VERSION CHECKSUM SIZE ARCH`)")
     version, checksum, size, arch = words
-    _expect(_VERSION.match(version) and of_key in ("", version), text, f"holds no version of {name}")
-    _expect(_CHECKSUM.match(checksum), text, "holds no checksum that apk writes")
-    _expect(not arch or _WORD.match(arch), text, "names no architecture")
+    _expect(re.match(_VERSION, version) and of_key in ("", version), text, f"holds no version of {name}")
+    _expect(re.match(_CHECKSUM, checksum), text, "holds no checksum that apk writes")
+    _expect(not arch or re.match(_WORD, arch), text, "names no architecture")
     return LockedPackage(version, checksum, _size(size, text), arch)
 
 
 def _parse_file(name: str, text: str) -> PlannedFile:
     parts = name.split("/")
-    _expect(len(parts) <= 2 and all(map(_WORD.match, parts)), name, "is no file's name")
+    _expect(len(parts) <= 2 and all(re.match(_WORD, part) for part in parts), name, "is no file's name")
     words = text.split(" ")
     _expect(len(words) == 2, text, "is no file (`DIGEST SIZE`)")
     return PlannedFile(name, _digest(words[0], text), _size(words[1], text))

@@ -37,7 +37,7 @@ _RENDERED = {
 }
 _PARTS = re.compile(r"(!?)([^<>=~]*)(?:([<>=~]+)(.*))?", re.DOTALL)
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f!@<>=~][^\s\x00-\x1f\x7f@<>=~]*")
-_PIN = re.compile(r"[^\s\x00-\x1f\x7f@<>=~]+")
+_PIN = r"[^\s\x00-\x1f\x7f@<>=~]+"
 
 
 class Dependency:
@@ -149,7 +149,7 @@ def _parse(text: str) -> Dependency:
     name, at, pin = named.partition("@")
     if not _NAME.fullmatch(name):
         raise FormatError(f"'{text}' is not a dependency: '{name}' is no name", hint=_FORM)
-    if at and not _PIN.fullmatch(pin):
+    if at and not re.fullmatch(_PIN, pin):
         raise FormatError(f"'{text}' is not a dependency: '@{pin}' is no pin", hint=_FORM)
     if operator:
         if not version:

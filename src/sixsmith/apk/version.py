@@ -44,7 +44,7 @@ _DIGITS = -1
 _DOTTED = 0
 _NONSENSE = 1
 
-_CARRIED = re.compile(r"[^\s\x00-\x1f\x7f<>=@!]+")
+_CARRIED = r"[^\s\x00-\x1f\x7f<>=@!]+"
 
 _PRE_NAMES = ("alpha", "beta", "pre", "rc")
 _POST_NAMES = ("cvs", "svn", "git", "hg", "p")
@@ -178,7 +178,7 @@ class Version:
     __slots__ = ("key", "text")
 
     def __init__(self, text: str) -> None:
-        if not _CARRIED.fullmatch(text):
+        if not re.fullmatch(_CARRIED, text):
             raise FormatError(f"'{text}' is not a version", hint="versions look like 1.2.3, 1.2b, 1.2_rc1 or 1.2.3-r4")
         self.text = text
         self.key = version_key(text)

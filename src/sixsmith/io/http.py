@@ -68,8 +68,8 @@ class Readable(Protocol):
 Body = bytes | Callable[[], Readable] | None
 """What a request sends: bytes, or a function that opens the file from its start, for each attempt anew."""
 
-_USER = re.compile(r"\A([a-z][a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)\Z")
+_USER = r"(?i)\A([a-z][a-z0-9+.-]*://)[^/?#]*@"
+_CONTENT_RANGE = r"bytes (\d+)-\d+/(?:\d+|\*)\Z"
 
 
 class FileMissing(FetchError):
@@ -155,7 +155,7 @@ class _Transfer(msgspec.Struct):
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Look at the head of an answer: does it go on, or begin anew? Raises Again when it does neither."""
         if status == 206:
-            matched = _CONTENT_RANGE.match(headers.get("content-range", ""))
+            matched = re.match(_CONTENT_RANGE, headers.get("content-range", ""))
             if not matched or int(matched[1]) != self.done:
                 self.forget()
                 raise Again("answered with another part of the file than was asked for")
@@ -467,7 +467,7 @@ class Http:
 
 def hide_credentials(url: str) -> str:
     """The URL as it may be shown: without user and password."""
-    return _USER.sub(r"\1", url, count=1)
+    return re.sub(_USER, r"\1", url, count=1)
 
 
 def _take_credentials(url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:

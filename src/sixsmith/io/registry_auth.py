@@ -35,8 +35,8 @@ __all__ = ["HUB_HOSTS", "Authenticator", "Challenge", "CredentialSource", "Crede
 
 _DOCKER_HUB = "https://index.docker.io/v1/"
 HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
-_CHALLENGE = re.compile(r'\s*,?\s*(?:([A-Za-z][\w-]*)\s+(?=\w+\s*=)|(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))')
-_PROGRAM = re.compile(r"[A-Za-z0-9._-]+\Z")
+_CHALLENGE = r'\s*,?\s*(?:([A-Za-z][\w-]*)\s+(?=\w+\s*=)|(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))'
+_PROGRAM = r"[A-Za-z0-9._-]+\Z"
 _HELPER_PATIENCE = 30  # seconds: some ask the person at the screen
 
 
@@ -68,7 +68,7 @@ def parse_challenges(header: str) -> list[Challenge]:
     found: list[tuple[str, dict[str, str]]] = []
     for word in re.findall(r"(?:^|,)\s*(Basic|Negotiate)\s*(?=,|$)", header, re.IGNORECASE):
         found.append((word.lower(), {}))
-    for match in _CHALLENGE.finditer(header):
+    for match in re.finditer(_CHALLENGE, header):
         scheme, name, quoted, bare = match.groups()
         if scheme:
             found.append((scheme.lower(), {}))
@@ -138,7 +138,7 @@ class CredentialSource:
         import subprocess
 
         name = f"docker-credential-{program}"
-        if not _PROGRAM.match(program):
+        if not re.match(_PROGRAM, program):
             raise UsageError(f"'{program}' is no name for a credential program")
         try:
             done = subprocess.run(

@@ -36,8 +36,8 @@ DEFAULT_LOCATION = "https://dl-cdn.alpinelinux.org/alpine"
 
 MAX_TARBALL = 1 << 30
 
-_MINIROOTFS = re.compile(r"alpine-minirootfs-([0-9]+(?:\.[0-9]+)*)-([a-z0-9_]+)\.tar\.gz\Z")
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_MINIROOTFS = r"alpine-minirootfs-([0-9]+(?:\.[0-9]+)*)-([a-z0-9_]+)\.tar\.gz\Z"
+_SHA256 = r"[0-9a-f]{64}\Z"
 
 
 class Supply:
@@ -173,7 +173,7 @@ class Supply:
                 (file, self.pins[file]) if file in self.pins else self._minirootfs_name(alpine, arch, point)
             )
             folder = f"{alpine if alpine == 'edge' else f'v{alpine}'}/releases/{arch.name}"
-            match = _MINIROOTFS.match(name)
+            match = re.match(_MINIROOTFS, name)
             known = catalog.minirootfs_checksum(match.group(1), arch.name) if match and name not in self.pins else None
             return self._file(self.mirror, f"{folder}/{name}", name, promised, known)
 
@@ -182,7 +182,7 @@ class Supply:
         pinned = {
             match.group(1): name
             for name in self.pins
-            if (match := _MINIROOTFS.match(name)) is not None
+            if (match := re.match(_MINIROOTFS, name)) is not None
             and match.group(2) == arch.name
             and (match.group(1) == point if point else _belongs(match.group(1), alpine))
         }
@@ -195,7 +195,7 @@ class Supply:
             if latest is not None and f"-{wanted}" in latest[0]:
                 return latest
         name = f"alpine-minirootfs-{point or self._newest_point(folder, alpine, arch)}-{arch.name}.tar.gz"
-        match = _MINIROOTFS.match(name)
+        match = re.match(_MINIROOTFS, name)
         known = catalog.minirootfs_checksum(match.group(1), arch.name) if match else None
         if known is not None and known.algorithm == "sha256":
             return name, Digest(f"sha256:{known.digest}")
@@ -209,7 +209,7 @@ class Supply:
         found = [
             match.group(1)
             for name in listed
-            if (match := _MINIROOTFS.match(name)) is not None and match.group(2) == arch.name
+            if (match := re.match(_MINIROOTFS, name)) is not None and match.group(2) == arch.name
         ]
         if not found:
             raise FetchError(f"{self.mirror} has no minirootfs of Alpine {alpine} for {arch}")
@@ -307,7 +307,7 @@ class Supply:
         if not mirror.exists(f"{path}.sha256"):
             return None
         text = mirror.read(f"{path}.sha256", limit=4096).decode("ascii", "replace").split()
-        if not text or not _SHA256.match(text[0]):
+        if not text or not re.match(_SHA256, text[0]):
             raise FormatError(f"{mirror}/{path}.sha256 holds no sha256")
         return Digest(f"sha256:{text[0]}")
 
@@ -351,9 +351,9 @@ def _latest_minirootfs(raw: bytes, folder: str) -> tuple[str, Digest | None] | N
     for item in document if isinstance(document, list) else []:
         if isinstance(item, dict) and item.get("flavor") == "alpine-minirootfs":
             name, sha256 = str(item.get("file", "")), str(item.get("sha256", ""))
-            if not _MINIROOTFS.match(name):
+            if not re.match(_MINIROOTFS, name):
                 raise FormatError(f"{folder}/latest-releases.yaml names an odd minirootfs: {name!r}")
-            return name, Digest(f"sha256:{sha256}") if _SHA256.match(sha256) else None
+            return name, Digest(f"sha256:{sha256}") if re.match(_SHA256, sha256) else None
     return None
 
 

@@ -41,14 +41,14 @@ __all__ = [
 ]
 
 MODE = r"^[0-7]{3,4}$"
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z")
-_IMAGE_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
-_REGISTRY = re.compile(
+_ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z"
+_IMAGE_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z"
+_REGISTRY = (
     r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9._/-]+)?\Z|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?(?:/[a-z0-9._/-]+)?\Z"
 )
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|us|ns|m|s))+\Z")
+_DURATION = r"(?:\d+(?:\.\d+)?(?:h|ms|us|ns|m|s))+\Z"
 _NANOSECONDS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[kKMG](?:i?B)?|B)?\Z")
+_SIZE = r"\d+(?:\.\d+)?\s*(?:[kKMG](?:i?B)?|B)?\Z"
 _SIGNALS = [
     "HUP",
     "INT",
@@ -105,7 +105,7 @@ def mode(text: Spelled) -> int:
 
 def duration(text: Spelled) -> int:
     """`1m30s` → nanoseconds."""
-    if len(text) > 32 or not _DURATION.match(text):
+    if len(text) > 32 or not re.match(_DURATION, text):
         raise UsageError(f"'{text}' is not a duration", hint="like 30s, 1m30s or 500ms")
     parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)", text)
     return int(sum(float(amount) * _NANOSECONDS[unit] for amount, unit in parts))
@@ -113,7 +113,7 @@ def duration(text: Spelled) -> int:
 
 def size(text: Spelled) -> str:
     """`40M`, `512K`: checked, and kept as words."""
-    if not _SIZE.match(text):
+    if not re.match(_SIZE, text):
         raise UsageError(f"'{text}' is not a size", hint="like 40M or 512K")
     return str(text)
 
@@ -126,7 +126,7 @@ def arch(text: Spelled) -> Spelled:
 
 def account(text: Spelled) -> str:
     """The name of a user or group, as shadow's and busybox's tools accept it."""
-    if not _ACCOUNT.match(text):
+    if not re.match(_ACCOUNT, text):
         raise ValueError(f"'{text}' is not a name for a user or group")
     return str(text)
 
@@ -134,7 +134,7 @@ def account(text: Spelled) -> str:
 def _is_account_or_id(text: str) -> bool:
     if text.isascii() and text.isdecimal():
         return len(text) <= 10 and int(text) <= _MAX_ID
-    return bool(_ACCOUNT.match(text))
+    return bool(re.match(_ACCOUNT, text))
 
 
 def owner(text: Spelled) -> str:
@@ -205,7 +205,7 @@ def stop_signal(text: Spelled) -> str:
 
 def image_name(text: Spelled) -> Spelled:
     """The name of an image: a repository path of the distribution spec."""
-    if not _IMAGE_NAME.match(text):
+    if not re.match(_IMAGE_NAME, text):
         raise UsageError(
             f"'{text}' is not a name for an image", hint="lower-case letters, digits, and . _ - / between them"
         )
@@ -214,7 +214,7 @@ def image_name(text: Spelled) -> Spelled:
 
 def registry(text: Spelled) -> str:
     """`HOST[:PORT][/PREFIX]`."""
-    if not _REGISTRY.match(text):
+    if not re.match(_REGISTRY, text):
         raise UsageError(f"'{text}' is not a registry", hint="HOST:PORT or HOST:PORT/PREFIX, without http://")
     return str(text).rstrip("/")
 

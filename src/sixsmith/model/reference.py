@@ -11,9 +11,9 @@ from sixsmith.model.digest import Digest, parse_digest
 
 __all__ = ["Reference", "parse_reference"]
 
-_PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-_REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?\Z")
+_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z"
+_REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?\Z"
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -44,11 +44,11 @@ def parse_reference(text: str) -> Reference:
     path, colon, tag = rest.rpartition(":")
     if not colon:
         path, tag = rest, ""
-    if registry and not _REGISTRY.match(registry):
+    if registry and not re.match(_REGISTRY, registry):
         raise UsageError(f"'{text}': '{registry}' is not a registry host")
-    if not _PATH.match(path):
+    if not re.match(_PATH, path):
         raise UsageError(f"'{text}': '{path}' is not a repository name", hint="lower-case letters, digits, . _ - and /")
-    if colon and not _TAG.match(tag):
+    if colon and not re.match(_TAG, tag):
         raise UsageError(f"'{text}': '{tag}' is not a tag", hint="up to 128 of letters, digits, . _ -")
     try:
         digest = parse_digest(digest_text) if at else None

@@ -29,12 +29,12 @@ __all__ = ["MAX_OVERLAY", "Overlay", "OverlayTarball", "read_overlay"]
 MAX_OVERLAY = 512 << 20
 """Bytes that one tarball may inflate to; 3.1.3.0, whose programs were not stripped, is the biggest (#507)."""
 
-_NAME = re.compile(
+_NAME = (
     r"(?:s6-overlay-(?P<word>symlinks-noarch|symlinks-arch|[a-z0-9_]+)|(?P<syslogd>syslogd-overlay)-noarch)"
     r"(?:-[0-9][0-9.]*(?:-[0-9]+)?)?\.tar\.(?P<format>gz|xz)\Z"
 )
 _ORDER = ("noarch", "arch", "symlinks-noarch", "symlinks-arch", "syslogd")
-_RELEASE_DIRECTORY = re.compile(r"package/admin/s6-overlay-([0-9][0-9.]*(?:-[0-9]+)?)\Z")
+_RELEASE_DIRECTORY = r"package/admin/s6-overlay-([0-9][0-9.]*(?:-[0-9]+)?)\Z"
 _WORDS = {"armv7": frozenset({"arm", "armhf"}), "x86": frozenset({"i686", "i486", "x86"})}
 """Words in file names that serve an architecture, where there is more than the table of architectures says."""
 
@@ -127,7 +127,7 @@ _LOSS = {"noarch": "/init", "arch": "programs"}
 
 
 def _part(version: str, arch: Arch, name: str) -> str:
-    match = _NAME.match(name)
+    match = re.match(_NAME, name)
     if match is None:
         raise UsageError(f"{name} is not a tarball that an s6-overlay image is made of")
     major = _major(version)
@@ -233,7 +233,7 @@ def _check_complete(version: str, nodes: Mapping[str, Node]) -> None:
         raise FormatError(f"s6-overlay {version}: /init is not executable")
     if major < 3:
         return
-    found = sorted({match[1] for path in nodes if (match := _RELEASE_DIRECTORY.match(path))})
+    found = sorted({match[1] for path in nodes if (match := re.match(_RELEASE_DIRECTORY, path))})
     wanted = version.partition("-")[0]
     others = [other for other in found if other.partition("-")[0] != wanted]
     if others:

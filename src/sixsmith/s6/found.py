@@ -18,13 +18,13 @@ __all__ = ["FoundOverlay", "Order", "find_overlay", "has_traces", "overlay_of_ve
 
 Order = tuple[int, ...]
 
-_V3 = re.compile(r"package/admin/s6-overlay-(\d[\w.-]*)(?:/|\Z)")
-_VERSION = re.compile(r"v?(\d+(?:\.\d+)*(?:-\d+)?)\Z")
+_V3 = r"package/admin/s6-overlay-(\d[\w.-]*)(?:/|\Z)"
+_VERSION = r"v?(\d+(?:\.\d+)*(?:-\d+)?)\Z"
 
 
 def version_order(version: str) -> Order:
     """Sorts versions: `3.0.0.2-1` after `3.0.0.2`. Raises ValueError for what is no version."""
-    match = _VERSION.match(version)
+    match = re.match(_VERSION, version)
     if match is None:
         raise ValueError(version)
     return tuple(int(number) for number in re.split(r"[.-]", match[1]))
@@ -71,7 +71,7 @@ def has_traces(tree: Tree) -> bool:
 
 def find_overlay(tree: Tree) -> FoundOverlay | None:
     """The overlay in a tree, or None when there is no trace of one."""
-    versions = sorted({match[1] for path in _admin(tree) if (match := _V3.match(path)) and _is_version(match[1])})
+    versions = sorted({match[1] for path in _admin(tree) if (match := re.match(_V3, path)) and _is_version(match[1])})
     if versions:
         return FoundOverlay(3, (versions[-1],))
     if "command/s6-svscan" in tree or "package/admin/s6-overlay-helpers" in tree:
@@ -87,7 +87,7 @@ def _admin(tree: Tree) -> Iterable[str]:
 
 
 def _is_version(text: str) -> bool:
-    return _VERSION.match(text) is not None
+    return re.match(_VERSION, text) is not None
 
 
 def _releases(*majors: int) -> tuple[str, ...]:

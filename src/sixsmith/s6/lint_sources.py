@@ -38,7 +38,7 @@ _KNOWN = (
     | frozenset(_LISTS)
     | frozenset(b"type up down dependencies.d contents.d timeout-up timeout-down flag-essential".split())
 )
-_IDLE = re.compile(rb"(?i)(readme|license|copying|notes|changelog)(\..*)?|.*\.(md|txt|orig|bak)|\..*")
+_IDLE = rb"(?i)(readme|license|copying|notes|changelog)(\..*)?|.*\.(md|txt|orig|bak)|\..*"
 """Files that nobody expects to be used."""
 
 CHAINING = frozenset(
@@ -128,7 +128,7 @@ def _lint_source(source: SourceDirectory) -> Iterator[Finding]:
         if name.startswith(b".") and entry.kind == "directory" and not _is_metadata(name):
             message = "a directory whose name starts with a dot is ignored: it defines no service"
             yield Finding("R28", "warning", place, 0, message, "rename it, or remove it", _SERVICEDIR)
-        elif entry.kind not in ("directory", "lost") and not _IDLE.fullmatch(name):
+        elif entry.kind not in ("directory", "lost") and not re.fullmatch(_IDLE, name):
             message = "a plain file in a source directory is ignored: services are directories"
             yield Finding(
                 "R28", "warning", place, 0, message, "remove it, or make it a service's directory", _SERVICEDIR
@@ -210,7 +210,7 @@ class _ServiceLint:
 
     def misspelt_files(self) -> Iterator[Finding]:
         for name in sorted(self.files):
-            if name in _KNOWN or name == b"log" or _IDLE.fullmatch(name):
+            if name in _KNOWN or name == b"log" or re.fullmatch(_IDLE, name):
                 continue
             right = _nearest_known(name)
             if right and (right not in self.files or right.endswith(b".d")):
@@ -294,7 +294,7 @@ class _ServiceLint:
     def not_copied(self) -> Iterator[Finding]:
         scripts = self.content(b"run") + self.content(b"finish")
         for name in sorted(self.files):
-            if name in _KNOWN or name in (b"log", b"down") or _IDLE.fullmatch(name) or _nearest_known(name):
+            if name in _KNOWN or name in (b"log", b"down") or re.fullmatch(_IDLE, name) or _nearest_known(name):
                 continue
             if self.service.name + b"/" + name in scripts:
                 continue  # called where it lies, by its whole path

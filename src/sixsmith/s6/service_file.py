@@ -74,13 +74,13 @@ _SIGNALS = frozenset(
         *("TSTP", "TTIN", "TTOU", "WINCH", "PWR", "IO", "URG", "VTALRM", "PROF"),
     )
 )
-_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d+)?(?:h|ms|m|s))+", re.ASCII)
+_DURATION = r"(?a)(?:\d{1,9}(?:\.\d+)?(?:h|ms|m|s))+"
 _MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d+)?)\s*(?:([kKMG])(i?)B?|B)?", re.ASCII)
+_SIZE = r"(?a)(\d{1,12}(?:\.\d+)?)\s*(?:([kKMG])(i?)B?|B)?"
 _SIZE_UNITS = {"k": 1, "K": 1, "M": 2, "G": 3}
-_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=", re.ASCII)
+_ACCOUNT = r"(?a)[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?"
+_VARIABLE = r"(?a)[A-Za-z_][A-Za-z0-9_]*"
+_ASSIGNMENT = r"(?a)[A-Za-z_][A-Za-z0-9_]*="
 _MAX_NAME = 200
 """Longest name, in bytes: a file name with room for `-log-prepare`."""
 
@@ -326,7 +326,7 @@ class _Reader:
             return {}
         variables = {}
         for name, value in content.items():
-            if not _VARIABLE.fullmatch(str(name)):
+            if not re.fullmatch(_VARIABLE, str(name)):
                 self.wrong(self.where(name, key), f"'{name}' is not the name of a variable")
             elif not isinstance(value, str) or "\0" in value:
                 self.wrong(self.where(value, name), f"expected the value of '{name}', found {_kind_of(value)}")
@@ -524,25 +524,23 @@ def _shell_words(text: str) -> str:
     operator = _operator(text)
     if operator:
         raise _Wrong(f"'{operator}' in a plain command", f"for a shell script, {script}")
-    if words and _ASSIGNMENT.match(words[0]):
+    if words and re.match(_ASSIGNMENT, words[0]):
         raise _Wrong(f"'{words[0]}' in front of a command", "say it under 'env'")
     return re.sub(r"^exec\s+", "", text)
 
 
-_SHELL_TOKEN = re.compile(
-    r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|\$\((?:[^()]|\([^()]*\))*\)|(?P<operator>[;&|<>()]+)|.""", re.DOTALL
-)
+_SHELL_TOKEN = r"""(?s)\\.|'[^']*'|"(?:\\.|[^"\\])*"|\$\((?:[^()]|\([^()]*\))*\)|(?P<operator>[;&|<>()]+)|."""
 """Pieces of a command line: what a backslash, quotes or a substitution protects, operators, anything else."""
 
 
 def _operator(text: str) -> str:
     """The first operator of the shell that nothing protects, or ""."""
-    found = (match["operator"] for match in _SHELL_TOKEN.finditer(text))
+    found = (match["operator"] for match in re.finditer(_SHELL_TOKEN, text))
     return next((operator for operator in found if operator), "")
 
 
 def _account(text: str) -> str:
-    if not _ACCOUNT.fullmatch(text):
+    if not re.fullmatch(_ACCOUNT, text):
         raise _Wrong(f"'{text}' is not a user", "a name, or USER:GROUP")
     if text.isdigit():
         raise _Wrong(f"'{text}' is a number without a group", f"say {text}:{text}")
@@ -588,7 +586,7 @@ def _number(lowest: int, highest: int) -> Callable[[str], int]:
 
 def _duration(text: str) -> int:
     """`1m30s`, `500ms` → milliseconds."""
-    if len(text) > 32 or not _DURATION.fullmatch(text):
+    if len(text) > 32 or not re.fullmatch(_DURATION, text):
         hint = "write its unit: 5s, 500ms" if re.fullmatch(r"\d+", text, re.ASCII) else "like 30s, 1m30s or 500ms"
         raise _Wrong(f"'{text}' is not a duration", hint)
     parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
@@ -604,7 +602,7 @@ def _seconds(text: str) -> int:
 
 def _size(text: str) -> int:
     """`1M`, `512K`, `4096` → bytes; K, M and G are powers of 1024, kB, MB and GB too."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise _Wrong(f"'{text}' is not a size", "like 40M or 512K")
     return int(float(match[1]) * 1024 ** _SIZE_UNITS.get(match[2] or "", 0))

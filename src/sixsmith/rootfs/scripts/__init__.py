@@ -22,7 +22,7 @@ from sixsmith.rootfs.tree import Tree
 
 __all__ = ["Emulator", "Message", "NamedPackage", "keep_place", "script_failed", "script_name"]
 
-_UNKNOWN_VALUE = re.compile(f"{UNKNOWN}([^{UNKNOWN}]*){UNKNOWN}")
+_UNKNOWN_VALUE = f"{UNKNOWN}([^{UNKNOWN}]*){UNKNOWN}"
 _SHELLS = frozenset(["sh", "ash", "dash", "bash", "hush"])
 _IDLE = frozenset([b"", b"exit 0", b":", b"true"])
 
@@ -71,7 +71,7 @@ class Emulator:
         tree.nodes.update(copy.nodes)
         keep_place(tree)
         if said or status:
-            self.messages.append(Message(package.name, kind, _UNKNOWN_VALUE.sub(r"(\1)", said), status))
+            self.messages.append(Message(package.name, kind, re.sub(_UNKNOWN_VALUE, r"(\1)", said), status))
 
     def trigger(self, tree: Tree, package: NamedPackage, script: bytes, directories: tuple[str, ...]) -> None:
         """Does to `tree` what a trigger would; `directories` are the watched ones that changed."""

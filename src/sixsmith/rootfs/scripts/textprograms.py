@@ -355,7 +355,7 @@ def wc(call: Call) -> int:
     return status
 
 
-_AWK = re.compile(
+_AWK = (
     r"""\s*(?:\$(?P<test>\d+)\s*(?P<operator>==|!=)\s*"(?P<value>[^"\\]*)"|/(?P<regex>[^/\\]*)/)?"""
     r"""\s*(?:\{\s*print(?:\s+\$(?P<print>\d+|NF))?\s*;?\s*\})?\s*"""
 )
@@ -365,7 +365,7 @@ def awk(call: Call) -> int:
     options = parse_options(call, "F:", stop=True)
     if not options.operands:
         raise call.unknown()
-    match = _AWK.fullmatch(options.operands[0])
+    match = re.fullmatch(_AWK, options.operands[0])
     if match is None or not options.operands[0].strip():
         raise call.unknown(f"the awk program '{options.operands[0]}' is not understood")
     separator = options.get("F")

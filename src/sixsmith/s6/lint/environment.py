@@ -61,9 +61,7 @@ _ALL = (
 VARIABLES: Mapping[str, Variable] = {variable.name: variable for variable in _ALL}
 """Every variable that any release reads, by name."""
 
-_BUILD_TIME = re.compile(
-    r"S6_?(OVERLAY(_.*)?|VERSION|ARCH|RELEASE|DOWNLOAD.*|.*_(VERSION|ARCH|URL|SHA\d*|SHA256SUM|CHECKSUM|RELEASE|TARBALL|PLATFORM|REPO))"
-)
+_BUILD_TIME = r"S6_?(OVERLAY(_.*)?|VERSION|ARCH|RELEASE|DOWNLOAD.*|.*_(VERSION|ARCH|URL|SHA\d*|SHA256SUM|CHECKSUM|RELEASE|TARBALL|PLATFORM|REPO))"
 """Variables that Dockerfiles use for fetching the overlay; s6-overlay does not read them, nor should it."""
 _VERSION_NAMES = ("S6_OVERLAY_VERSION", "S6_VERSION", "S6_OVERLAY_RELEASE", "S6OVERLAY_VERSION")
 _ALIASES = {
@@ -124,7 +122,7 @@ class _Environment:
     # ---- V1, V2
 
     def unknown(self, name: str) -> Iterator[Finding]:
-        if _BUILD_TIME.fullmatch(name) or name.startswith("S6_FD#"):
+        if re.fullmatch(_BUILD_TIME, name) or name.startswith("S6_FD#"):
             return
         upper = name.upper()
         right = _ALIASES.get(upper) or (upper if upper in VARIABLES else None)

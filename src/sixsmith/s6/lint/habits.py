@@ -30,27 +30,25 @@ _SIGNALS = {
     "rtorrent": ("SIGINT", "SIGTERM ends it without saving the session"),
 }
 _OLD_PLACES = (
-    (re.compile(rb"s6-svscanctl\s+-[a-z]*t[a-z]*\s+\S+"), "`s6-svscanctl -t` does not stop a v3 container", "run /run/s6/basedir/bin/halt"),
-    (re.compile(rb"/run/s6/services\b"), "there is no /run/s6/services in v3", "the scan directory is /run/service"),
-    (re.compile(rb"/run/s6/etc\b"), "there is no /run/s6/etc in v3", "the files are in /etc"),
-    (re.compile(rb"/etc/s6/(init|services)\b"), "there is no /etc/s6 in v3", "the overlay's scripts are in /package/admin/s6-overlay"),
-    (re.compile(rb"S6_STAGE2_EXITED|/run/s6/env-stage[123]"), "v3 takes the exit code from elsewhere", "write it to /run/s6-linux-init-container-results/exitcode"),
-    (re.compile(rb"\bjustc-envdir\b"), "v3 has no justc-envdir", "use with-contenv"),
+    (rb"s6-svscanctl\s+-[a-z]*t[a-z]*\s+\S+", "`s6-svscanctl -t` does not stop a v3 container", "run /run/s6/basedir/bin/halt"),
+    (rb"/run/s6/services\b", "there is no /run/s6/services in v3", "the scan directory is /run/service"),
+    (rb"/run/s6/etc\b", "there is no /run/s6/etc in v3", "the files are in /etc"),
+    (rb"/etc/s6/(init|services)\b", "there is no /etc/s6 in v3", "the overlay's scripts are in /package/admin/s6-overlay"),
+    (rb"S6_STAGE2_EXITED|/run/s6/env-stage[123]", "v3 takes the exit code from elsewhere", "write it to /run/s6-linux-init-container-results/exitcode"),
+    (rb"\bjustc-envdir\b", "v3 has no justc-envdir", "use with-contenv"),
 )  # fmt: skip
 _NEW_PLACES = (
-    (re.compile(rb"/run/s6/basedir\b"), "there is no /run/s6/basedir before v3", "s6-svscanctl -t /var/run/s6/services stops the container"),
-    (re.compile(rb"/run/s6-linux-init-container-results\b"), "there is no such directory before v3", "the exit code goes to /var/run/s6/env-stage3/S6_STAGE2_EXITED"),
-    (re.compile(rb"(?<![\w/])/run/service(?![\w-])"), "there is no /run/service before v3", "the scan directory is /var/run/s6/services"),
+    (rb"/run/s6/basedir\b", "there is no /run/s6/basedir before v3", "s6-svscanctl -t /var/run/s6/services stops the container"),
+    (rb"/run/s6-linux-init-container-results\b", "there is no such directory before v3", "the exit code goes to /var/run/s6/env-stage3/S6_STAGE2_EXITED"),
+    (rb"(?<![\w/])/run/service(?![\w-])", "there is no /run/service before v3", "the scan directory is /var/run/s6/services"),
 )  # fmt: skip
-_ABSOLUTE_TOOL = re.compile(
-    rb"(?<![\w.-])(/(?:usr/)?s?bin/(?:s6-[a-z0-9-]+|execlineb|with-contenv|importas|foreground|fdmove|redirfd|backtick))(?![\w.-])"
-)
-_BARE_TOOL = re.compile(rb"(?<![\w./-])(s6-test|s6-expr|s6-false|s6-clock)(?![\w.-])")
+_ABSOLUTE_TOOL = rb"(?<![\w.-])(/(?:usr/)?s?bin/(?:s6-[a-z0-9-]+|execlineb|with-contenv|importas|foreground|fdmove|redirfd|backtick))(?![\w.-])"
+_BARE_TOOL = rb"(?<![\w./-])(s6-test|s6-expr|s6-false|s6-clock)(?![\w.-])"
 _NOT_THE_IMAGES = word_set(
     "PATH HOME USER LOGNAME SHELL PWD OLDPWD TERM HOSTNAME IFS PS1 PS4 UID EUID GID PPID RANDOM LINENO SECONDS OPTARG OPTIND"
 )
-_ASKS_FOR_ENV = re.compile(rb"with-contenv|printcontenv|s6-envdir|container_environment|s6-dumpenv")
-_TOOLS = re.compile(
+_ASKS_FOR_ENV = rb"with-contenv|printcontenv|s6-envdir|container_environment|s6-dumpenv"
+_TOOLS = (
     r"(?<![\w./-])(with-contenv|s6-svstat|s6-svc|s6-rc|s6-svwait|s6-setuidgid|printcontenv|execlineb|s6-svok)(?![\w-])"
 )
 _DATA = ("/config", "/data", "/var/lib", "/srv", "/app", "/home")
@@ -252,7 +250,7 @@ def _places(image: Image, script: Script) -> Iterator[Finding]:
     rule, places = ("S15", _OLD_PLACES) if image.major == 3 else ("S24", _NEW_PLACES)
     said: set[int] = set()
     for pattern, message, hint in places:
-        match = pattern.search(script.code)
+        match = re.search(pattern, script.code)
         if match is not None:
             line = script.code.count(b"\n", 0, match.start()) + 1
             if line not in said:
@@ -264,7 +262,7 @@ def _places(image: Image, script: Script) -> Iterator[Finding]:
 
 def _missing_tools(image: Image, script: Script) -> Iterator[Finding]:
     seen: set[str] = set()
-    for match in _ABSOLUTE_TOOL.finditer(script.code):
+    for match in re.finditer(_ABSOLUTE_TOOL, script.code):
         path = match[1].decode()
         name = path.rpartition("/")[2]
         line = script.code.count(b"\n", 0, match.start()) + 1
@@ -274,7 +272,7 @@ def _missing_tools(image: Image, script: Script) -> Iterator[Finding]:
         yield image.found(
             "S15", f"/{script.path}", f"there is no {path} in v3", line=line, hint=f"write {name}, or /command/{name}"
         )
-    for match in _BARE_TOOL.finditer(script.code):
+    for match in re.finditer(_BARE_TOOL, script.code):
         name = match[1].decode()
         if name in seen or "command/s6-rc" not in image.tree or image.program(name) is not None:
             continue
@@ -286,7 +284,7 @@ def _missing_tools(image: Image, script: Script) -> Iterator[Finding]:
 
 def _environment(image: Image, script: Script) -> Iterator[Finding]:
     """S16: the container's variables, used by who does not get them."""
-    if image.overlay is None or image.keeps_env or not image.env or _ASKS_FOR_ENV.search(script.content):
+    if image.overlay is None or image.keeps_env or not image.env or re.search(_ASKS_FOR_ENV, script.content):
         return
     if script.role in ("entrypoint", "hook", "health") or (script.role == "cmd" and image.major != 3):
         return
@@ -392,7 +390,7 @@ def _health(image: Image) -> Iterator[Finding]:
     line = " ".join(words)
     script = image.read(words[0].split()[0]) if words and words[0].startswith("/") else b""
     shebang = parse_shebang(script)
-    uses = set(_TOOLS.findall(line)) | set(_TOOLS.findall(script.decode("utf-8", "replace")))
+    uses = set(re.findall(_TOOLS, line)) | set(re.findall(_TOOLS, script.decode("utf-8", "replace")))
     uses |= {"with-contenv"} if "with-contenv" in line or (shebang and shebang.name == "with-contenv") else set()
     missing = sorted(name for name in uses if not _on_path(image, name))
     if missing:

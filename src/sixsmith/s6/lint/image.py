@@ -321,7 +321,7 @@ class Image:
                 yield from self._script(f"{base}/{service}/data/check", "check", service, source=True)
             elif kind == b"oneshot":
                 for file in ("up", "down"):
-                    for match in _CALLED.finditer(self.read(f"{base}/{service}/{file}")):
+                    for match in re.finditer(_CALLED, self.read(f"{base}/{service}/{file}")):
                         called.setdefault(match[1].decode("utf-8", "surrogateescape"), service)
         for path, service in called.items():
             yield from self._foreign(path, "called", service)
@@ -370,4 +370,4 @@ class Image:
 
 _OF_A_ROOT = ("bin/sh", "bin/busybox", "usr/bin/sh", "etc/passwd", "lib/apk", "usr/lib/apk")
 _LOOKED_INTO = ("etc/", "run/", "command/", "package/")
-_CALLED = re.compile(rb"(?:^|\s)\"?(/[^\s\"{}$]+)")
+_CALLED = rb"(?:^|\s)\"?(/[^\s\"{}$]+)"

@@ -17,7 +17,7 @@ from sixsmith.s6.lint.shell import word_set
 
 __all__ = ["check_install", "is_tarball"]
 
-_TARBALL = re.compile(r"(?:.*/)?(s6-overlay|syslogd-overlay)[-\w.]*(\.tar\.[gx]z|\.tgz|\.tar|-installer)\Z")
+_TARBALL = r"(?:.*/)?(s6-overlay|syslogd-overlay)[-\w.]*(\.tar\.[gx]z|\.tgz|\.tar|-installer)\Z"
 _NEEDED = word_set(
     "execlineb s6-svscan s6-supervise s6-svscanctl s6-svwait s6-rc s6-rc-compile s6-rc-init s6-linux-init-maker s6-mkdir"
     " s6-rmrf s6-ls s6-sort s6-ln s6-chown s6-chmod s6-cat s6-echo s6-rename s6-hiercopy s6-dumpenv s6-envdir s6-overlay-suexec"
@@ -52,7 +52,7 @@ def check_install(image: Image) -> Iterator[Finding]:
 
 def is_tarball(path: str) -> bool:
     """Whether this is a file of an s6-overlay release by its name."""
-    return _TARBALL.fullmatch(path) is not None
+    return re.fullmatch(_TARBALL, path) is not None
 
 
 def _tarballs(image: Image) -> Iterator[Finding]:

@@ -56,7 +56,7 @@ _WRAPPERS: dict[str, tuple[str, int]] = {
 CHANGES_USER = frozenset({"su-exec", "gosu", "setuidgid", "s6-setuidgid", "s6-applyuidgid", "su", "runuser", "setpriv"})
 """Programs that become another user."""
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="
 
 
 def unwrapped(words: Sequence[str], *, shell: bool = True) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def unwrapped(words: Sequence[str], *, shell: bool = True) -> tuple[str, ...]:
     `umask` are commands of their own and wrap nothing."""
     rest = list(words)
     for _ in range(30):
-        while rest and _ASSIGNMENT.match(rest[0]):
+        while rest and re.match(_ASSIGNMENT, rest[0]):
             rest.pop(0)
         name = rest[0].rpartition("/")[2] if rest else ""
         if name not in _WRAPPERS or (shell and name in ("cd", "export", "umask", "unexport", "wait")):
@@ -77,7 +77,7 @@ def unwrapped(words: Sequence[str], *, shell: bool = True) -> tuple[str, ...]:
                 break
             if not option.startswith("--") and option[1:2] in tuple(values) and len(option) == 2 and rest:
                 rest.pop(0)
-        while rest and _ASSIGNMENT.match(rest[0]):
+        while rest and re.match(_ASSIGNMENT, rest[0]):
             rest.pop(0)
         del rest[:positionals]
     return tuple(rest)
@@ -137,12 +137,10 @@ _BACKGROUND: dict[str, str] = {
 }
 """Programs that become daemons when an argument asks for it."""
 
-_ONCE = re.compile(
-    r"-[tTvVhs]|--version|--help|--test|--initialize.*|--bootstrap|--init.*|configtest|check.*|validate|-version|version"
-)
-_STAYS = re.compile(r"--?(no[-_]?(daemon.*|detach.*|fork.*)|foreground|fg)(=.*)?")
-_GOES = re.compile(r"--(daemon|daemonize|daemonise|background|detach)(=(true|yes|1|on))?")
-_NGINX_OFF = re.compile(rb"(?m)^\s*daemon\s+off\s*;")
+_ONCE = r"-[tTvVhs]|--version|--help|--test|--initialize.*|--bootstrap|--init.*|configtest|check.*|validate|-version|version"
+_STAYS = r"--?(no[-_]?(daemon.*|detach.*|fork.*)|foreground|fg)(=.*)?"
+_GOES = r"--(daemon|daemonize|daemonise|background|detach)(=(true|yes|1|on))?"
+_NGINX_OFF = rb"(?m)^\s*daemon\s+off\s*;"
 
 
 def _known(name: str) -> str:
@@ -163,11 +161,11 @@ def daemonises(words: Sequence[str], config: bytes = b"") -> str | None:
     if not words:
         return None
     name, arguments = _known(words[0].rpartition("/")[2]), list(words[1:])
-    if any(_ONCE.fullmatch(argument) for argument in arguments) and name not in ("sshd", "gunicorn", "memcached"):
+    if any(re.fullmatch(_ONCE, argument) for argument in arguments) and name not in ("sshd", "gunicorn", "memcached"):
         return None
     if name == "nginx":
         joined = " ".join(arguments)
-        if re.search(r"daemon\s+off", joined) or _NGINX_OFF.search(config):
+        if re.search(r"daemon\s+off", joined) or re.search(_NGINX_OFF, config):
             return None
         return 'add `-g "daemon off;"`'
     if name == "php-fpm" and re.search(rb"(?mi)^\s*daemonize\s*=\s*(no|off|0|false)", config):
@@ -176,13 +174,13 @@ def daemonises(words: Sequence[str], config: bytes = b"") -> str | None:
         if any(re.fullmatch(_FOREGROUND[name], argument) for argument in arguments):
             return None
         return f"give `{name}` its option for the foreground"
-    if any(_STAYS.fullmatch(argument) for argument in arguments):
+    if any(re.fullmatch(_STAYS, argument) for argument in arguments):
         return None
     pattern = _BACKGROUND.get(name, r"(?!)")
     for index, argument in enumerate(arguments):
         follows = arguments[index + 1] if index + 1 < len(arguments) else ""
         if follows.lower() in ("no", "off", "0", "false") and argument.startswith("--"):
             continue
-        if re.fullmatch(pattern, argument) or _GOES.fullmatch(argument):
+        if re.fullmatch(pattern, argument) or re.fullmatch(_GOES, argument):
             return f"leave `{argument}` out"
     return None

@@ -18,9 +18,7 @@ FIXATTRS = "etc/s6/init/init-stage2-fixattrs.txt"
 """What v1 and v2 make executable at each boot."""
 
 _BOM = b"\xef\xbb\xbf"
-_NOT_A_SCRIPT = re.compile(
-    r"(?i).*(~|\.(orig|rej|bak|old|save|swp|swo|tmp|dpkg-\w+|apk-\w+|rpm\w+|md|txt|rst|disabled|sample))\Z|readme.*|license.*|#.*#"
-)
+_NOT_A_SCRIPT = r"(?i).*(~|\.(orig|rej|bak|old|save|swp|swo|tmp|dpkg-\w+|apk-\w+|rpm\w+|md|txt|rst|disabled|sample))\Z|readme.*|license.*|#.*#"
 _PLACEHOLDERS = frozenset(
     {".gitkeep", ".keep", ".placeholder", ".gitignore", ".empty", ".dockerignore", ".gitattributes", ".keepdir"}
 )
@@ -46,7 +44,7 @@ def check_runnable(image: Image) -> Iterator[Finding]:
 
 
 def _is_leftover(name: str) -> bool:
-    return _NOT_A_SCRIPT.fullmatch(name) is not None
+    return re.fullmatch(_NOT_A_SCRIPT, name) is not None
 
 
 def _folder(image: Image, folder: str) -> Iterator[Finding]:

@@ -13,11 +13,9 @@ __all__ = ["check_settings"]
 
 _WRAPPERS = frozenset({"tini", "dumb-init", "docker-init", "catatonit", "su-exec", "gosu", "nice", "env"})
 _SHORT = word_set("true false echo printf ls date env printenv id whoami uname hostname pwd cat sleep test")
-_SECRET = re.compile(
-    r"(?i)(?:^|_)(PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?|AUTH_?KEY)(?:$|_[A-Z0-9]{1,8}$)"
-)
-_NOT_SECRET = re.compile(r"(?i)_(FILE|PATH|DIR|URL|NAME|USER|LENGTH|TTL|EXPIRY|TYPE|HEADER|ENABLED?)$")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = r"(?i)(?:^|_)(PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?|AUTH_?KEY)(?:$|_[A-Z0-9]{1,8}$)"
+_NOT_SECRET = r"(?i)_(FILE|PATH|DIR|URL|NAME|USER|LENGTH|TTL|EXPIRY|TYPE|HEADER|ENABLED?)$"
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _SYSTEM_FOLDERS = ("/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _TERM = frozenset({"SIGTERM", "TERM", "15", ""})
 
@@ -241,9 +239,9 @@ def _has_programs(image: Image, folder: str) -> bool:
 
 def _env(image: Image) -> Iterator[Finding]:
     for name, value in image.env.items():
-        if _SECRET.search(name) and not _NOT_SECRET.search(name) and value and not value.startswith(("/", "$")):
+        if re.search(_SECRET, name) and not re.search(_NOT_SECRET, name) and value and not value.startswith(("/", "$")):
             yield image.found("I16", f"ENV {name}", "this looks like a secret")
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(_NAME, name):
             yield image.found("I17", f"ENV {name}", f"`{name}` is no name that a shell can have")
         elif not value:
             yield image.found("I17", f"ENV {name}", "an empty variable is as good as none for who uses with-contenv")

@@ -15,7 +15,7 @@ import msgspec
 
 __all__ = ["ShellCommand", "read_shell", "word_set"]
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+_ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*\+?="
 _OPENING = frozenset({"if", "for", "while", "until", "case", "{", "select"})
 _CLOSING = {"fi": "if", "done": "for", "esac": "case", "}": "{"}
 _BETWEEN = frozenset({"then", "else", "elif", "do", "!", "time"})
@@ -206,7 +206,7 @@ def _commands(tokens: list[_Token]) -> Iterator[ShellCommand]:
                 words, first = [], True
                 continue
             words.append(token)
-            first = bool(_ASSIGNMENT.match(token.text)) and not token.quoted and first
+            first = bool(re.match(_ASSIGNMENT, token.text)) and not token.quoted and first
             continue
         operator = token.text
         if operator == ")" and inside and inside[-1] == "case":
@@ -247,7 +247,9 @@ def _command(words: list[_Token], ender: str, inside: list[str], piped: bool) ->
     if not words or (not words[0].text and not words[0].quoted):
         return None
     count = 0
-    while count < len(words) and _ASSIGNMENT.match(words[count].text) and not words[count].text.startswith(("'", '"')):
+    while (
+        count < len(words) and re.match(_ASSIGNMENT, words[count].text) and not words[count].text.startswith(("'", '"'))
+    ):
         count += 1
     texts = tuple(word.text for word in words)
     return ShellCommand(texts[count:], words[0].line, ender, tuple(inside[:50]), texts[:count], piped)
