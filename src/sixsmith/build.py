@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,7 +26,6 @@ from sixsmith.io.store import BlobDamaged, BlobMissing, Store
 from sixsmith.io.supply import Supply
 from sixsmith.layers.plan import plan_layers
 from sixsmith.layers.write import write_layers
-from sixsmith.lock import Lock, LockedCell, compressors
 from sixsmith.matrix import Family
 from sixsmith.model.digest import Digest, digest_of
 from sixsmith.oci.image import make_image, make_index
@@ -34,6 +33,9 @@ from sixsmith.oci.spec import Descriptor, Layer
 from sixsmith.plan import BuildPlan, make_plan
 from sixsmith.scripting import scripts_for
 from sixsmith.variant import Variant
+
+if TYPE_CHECKING:
+    from sixsmith.lock import Lock, LockedCell
 
 __all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
 
@@ -313,6 +315,8 @@ def build_family(
 
 def _warn_of_compressors(lock: Lock, cells: Sequence[Variant], reporter: Reporter) -> None:
     """Says when this machine compresses otherwise than the lock's: that is no mistake, but it explains other digests."""
+    from sixsmith.lock import compressors  # many families have no lock
+
     for name, here in compressors(cells).items():
         then = lock.compressor.get(name, here)
         if then != here:

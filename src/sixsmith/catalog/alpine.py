@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import cache
-from typing import NamedTuple
+
+import msgspec
 
 from sixsmith.catalog.facts import read_json, read_table
 from sixsmith.catalog.statement import Advice, Checksum
@@ -24,7 +25,7 @@ __all__ = [
 _ENDS_SOON_DAYS = 60
 
 
-class Changes(NamedTuple):
+class Changes(msgspec.Struct, frozen=True):
     """What a release brought, in the words of the article that compares the first six."""
 
     new: tuple[str, ...]
@@ -32,7 +33,7 @@ class Changes(NamedTuple):
     removed: tuple[str, ...]
 
 
-class AlpineRelease(NamedTuple):
+class AlpineRelease(msgspec.Struct, frozen=True):
     """One Alpine release branch, `3.22` or `edge`.
 
     `newest` is its newest known point release (`3.22.6`; a date for edge). `end_of_support` is the first day without

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import cache
-from typing import NamedTuple
+
+import msgspec
 
 from sixsmith.catalog.facts import read_json, read_table
 from sixsmith.catalog.statement import Advice, Checksum
@@ -35,7 +36,7 @@ _POWERPC_SINCE = _order("3.1.4.0")
 _NAMES_WITHOUT_VERSION_SINCE = _order("3.1.0.0")
 
 
-class OverlayRelease(NamedTuple):
+class OverlayRelease(msgspec.Struct, frozen=True):
     """One s6-overlay release. `released` is None where the date of its git tag is not known."""
 
     version: str
@@ -135,7 +136,7 @@ def overlay_checksum(version: str, file: str) -> Checksum | None:
     return _checksums().get((version.removeprefix("v"), file))
 
 
-class _Advisory(NamedTuple):
+class _Advisory(msgspec.Struct, frozen=True):
     first: _Order
     last: _Order
     problem: str

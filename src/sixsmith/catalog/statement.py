@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 __all__ = ["Advice", "Checksum"]
 
 
-class Advice(NamedTuple):
+class Advice(msgspec.Struct, frozen=True):
     """A reason to choose otherwise: `subject` and `message` make a sentence.
 
     `severity` is `bad` (broken, dead, unpatched) or `caution`; `instead` is the next good version, or None where there
@@ -27,7 +27,7 @@ class Advice(NamedTuple):
         return f"{text}; use {self.instead}" if self.instead else text
 
 
-class Checksum(NamedTuple):
+class Checksum(msgspec.Struct, frozen=True):
     """What a published file hashes to.
 
     `algorithm` is sha256, sha512 or md5. `confirmed` is true when independent sources agree (or the publisher says it);

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sixsmith.catalog import alpine, overlay
 from sixsmith.errors import Place, nearest
@@ -49,7 +52,7 @@ def _axis_values(name: str) -> Items:
 _ARCH = Items(Text("an architecture", words.arch, known=ARCHES), "a list of architectures", lone=True, least=1)
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """One entry of include or exclude: which axis values it is about, and what it says of them."""
 
     axes: Mapping[str, list[Spelled]]
@@ -64,7 +67,7 @@ class Entry(NamedTuple):
             yield dict(zip(self.axes, values, strict=True))
 
 
-class Matrix(NamedTuple):
+class Matrix(msgspec.Struct, frozen=True):
     """The matrix as written. `broken` when a value of it was wrong, so that what follows from it is not judged."""
 
     axes: Mapping[str, list[Spelled]]
@@ -75,7 +78,7 @@ class Matrix(NamedTuple):
     broken: bool
 
 
-class Cell(NamedTuple):
+class Cell(msgspec.Struct, frozen=True):
     """One point of an image's matrix, before it is spelled out.
 
     `parent` is the parent's expanded cell for a child. `refinements` are the settings of the include entries, in order.
@@ -294,7 +297,7 @@ def _without_excluded(matrix: Matrix, cells: list[Cell], problems: Problems) -> 
             if not hit:
                 left.append(cell)
             elif arches:
-                left.append(cell._replace(excluded_arches=cell.excluded_arches | arches))
+                left.append(replace(cell, excluded_arches=cell.excluded_arches | arches))
         if not hits and not matrix.broken:
             problems.add(entry.place, "exclude removes nothing: no cell has these values")
         cells = left
@@ -313,7 +316,7 @@ def _include(
     for position, cell in enumerate(cells):
         if cell.agrees(axes):
             settings = (*cell.refinements, entry.settings) if entry.settings else cell.refinements
-            cells[position] = cell._replace(axes=_sorted({**cell.axes, **axes}), refinements=settings)
+            cells[position] = replace(cell, axes=_sorted({**cell.axes, **axes}), refinements=settings)
             refined = True
     if refined:
         return

@@ -6,7 +6,9 @@ import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from sixsmith.catalog import alpine, overlay_files
 from sixsmith.errors import MatrixError, Place, UsageError, nearest
@@ -30,7 +32,7 @@ _DEFAULT_ARCH = [Spelled("x86_64", Place(""))]
 _EMPTY = Matrix({}, [], [], None, Place(""), False)
 
 
-class Expanded(NamedTuple):
+class Expanded(msgspec.Struct, frozen=True):
     """A cell with its settings merged and its architectures known: what a child image starts from."""
 
     image: str

@@ -7,7 +7,9 @@ compares them).
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+import msgspec
 
 from sixsmith.errors import Place, UsageError
 from sixsmith.matrix import words
@@ -66,7 +68,7 @@ class _AsRecord:
         return self.shape.json()
 
 
-class Key(NamedTuple):
+class Key(msgspec.Struct, frozen=True):
     """One key of an image: its shape, how a later value meets an earlier one, what a child image makes of it."""
 
     shape: Shape
@@ -98,7 +100,7 @@ def _healthcheck(values: dict[str, Any], place: Place) -> Healthcheck:
     )
 
 
-class FileEntry(NamedTuple):
+class FileEntry(msgspec.Struct, frozen=True):
     """One entry of `files`, before paths of this machine are resolved."""
 
     values: dict[str, Any]
@@ -132,7 +134,7 @@ def _file(values: dict[str, Any], place: Place) -> FileEntry:
     return FileEntry({**values, "type": kind}, place)
 
 
-class RepositoryEntry(NamedTuple):
+class RepositoryEntry(msgspec.Struct, frozen=True):
     """One entry of `repositories`, before it is resolved for a cell."""
 
     name: Spelled

@@ -18,8 +18,6 @@ from sixsmith.apk.dependency import Dependency, merge_world, world_order
 from sixsmith.apk.index import PackageRecord
 from sixsmith.apk.version import compare_keys
 from sixsmith.errors import Unsatisfiable
-from sixsmith.solver.complaint import complaints
-from sixsmith.solver.explain import explain, explain_pins, why
 from sixsmith.solver.selection import UPGRADE, DecisionOrder, Selection
 from sixsmith.solver.transaction import Change, Transaction
 from sixsmith.solver.universe import Package, SolverRepository, Universe
@@ -88,6 +86,8 @@ def solve(
     )
     missing_pins = [entry for entry in entries if entry.pin and not universe.pins[universe.pin_number(entry.pin)][1]]
     if missing_pins:
+        from sixsmith.solver.explain import explain_pins  # most requests can be fulfilled
+
         message, hint = explain_pins(missing_pins, repositories)
         raise Unsatisfiable(message, hint=hint)
     needs = [(universe.name(entry.name), entry) for entry in entries]
@@ -98,10 +98,23 @@ def solve(
     transaction = Transaction(selection)
     transaction.run()
     if selection.errors:
+        from sixsmith.solver.complaint import complaints  # most requests can be fulfilled
+        from sixsmith.solver.explain import explain
+
         found = complaints(transaction)
         message, hint = explain(found, selection)
         raise Unsatisfiable(message, subjects=[complaint.subject for complaint in found], hint=hint)
     return _make_solution(universe, transaction.changes, tuple(entries))
+
+
+def why(solution: Solution, package: str) -> list[str]:
+    """How the request comes to a package: one sentence for each link of the shortest chain, the request first.
+
+    Empty when the solution has no package of that name.
+    """
+    from sixsmith.solver import explain  # few ask
+
+    return explain.why(solution, package)
 
 
 def _make_solution(universe: Universe, changes: list[Change], world: tuple[Dependency, ...]) -> Solution:

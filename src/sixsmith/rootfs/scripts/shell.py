@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sixsmith.rootfs.scripts.arithmetic import calculate
 from sixsmith.rootfs.scripts.files import Files, Refused
 from sixsmith.rootfs.scripts.patterns import glob_regex, has_magic
 from sixsmith.rootfs.scripts.syntax import (
@@ -651,6 +650,8 @@ class Shell:
         if isinstance(part, Arithmetic):
             expression = self.expand_text(part.expression)
             check_known(expression)
+            from sixsmith.rootfs.scripts.arithmetic import calculate  # few scripts calculate
+
             return str(calculate(expression, self))
         return part.text
 

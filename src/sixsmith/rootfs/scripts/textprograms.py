@@ -8,7 +8,6 @@ from itertools import groupby
 from sixsmith.rootfs.scripts.files import Refused
 from sixsmith.rootfs.scripts.options import parse_options
 from sixsmith.rootfs.scripts.patterns import basic_regex
-from sixsmith.rootfs.scripts.sed import sed
 from sixsmith.rootfs.scripts.shell import Builtin, Call, decode, encode
 
 __all__ = ["PROGRAMS"]
@@ -462,6 +461,12 @@ def expr(call: Call) -> int:
     }[operator]
     call.out(f"{value}\n")
     return int(value == 0)
+
+
+def sed(call: Call) -> int:
+    from sixsmith.rootfs.scripts.sed import sed as edit  # few scripts edit
+
+    return edit(call)
 
 
 PROGRAMS: dict[str, Builtin] = {
