@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from commandline import Workplace, clean_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "sixsmith"
 
@@ -63,6 +65,44 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage: sixsmith" in done.stdout
+
+
+PLAIN = """\
+name: family
+images:
+  one:
+    tag: "{alpine}"
+    arch: [x86_64]
+    packages: [bash]
+    matrix: {alpine: [3.22]}
+"""
+NOT_FOR_PLAIN = (
+    *("sixsmith.s6.lint", "sixsmith.s6.compile", "sixsmith.s6.render", "sixsmith.overlay", "sixsmith.lock"),
+    *("sixsmith.solver.explain", "sixsmith.sandbox", "sixsmith.io.registry", "sixsmith.publish", "sixsmith.boot"),
+    *("urllib3", "http.client", "ssl", "email", "subprocess", "asyncio", "multiprocessing", "rich", "tempfile"),
+)
+"""What an image of packages alone has no use for: rules and renderers of services, the network, other processes."""
+GENERATED = {"sixsmith.io.store", "sixsmith.io.repository", "sixsmith.layers.merge"}
+"""The modules that may still have `@dataclass`, which costs 0.3 ms each to make: see `msgspec.Struct` elsewhere."""
+
+
+def test_a_build_loads_what_its_image_needs(place: Workplace) -> None:
+    code = (
+        "import sys\n"
+        "from sixsmith.cli import run\n"
+        "assert run(sys.argv[1:]) == 0\n"
+        f"unwanted = [name for name in {NOT_FOR_PLAIN!r} if name in sys.modules]\n"
+        "assert not unwanted, unwanted\n"
+        "ours = [module for name, module in sys.modules.items() if name.startswith('sixsmith.')]\n"
+        "made = {each.__module__ for module in ours for each in vars(module).values()\n"
+        "        if isinstance(each, type) and '__dataclass_fields__' in vars(each)}\n"
+        f"assert made <= {GENERATED!r}, made\n"
+    )
+    place.write(PLAIN)
+    words = [sys.executable, "-c", code, "build", *place.options(), "--offline"]
+    environment = clean_environment(place.folder, {})
+    done = subprocess.run(words, cwd=place.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_tree_names_no_registry_of_packages_and_no_path_of_a_machine() -> None:
