@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from apk_files import Item, gz, make_apk, make_index, member, sign
-from sixsmith.apk.signature import Keyring, VerifiedIndex, read_signatures, verify_index
+from sixsmith.apk.signature import Keyring, VerifiedIndex, _rsa_numbers, read_signatures, verify_index
 from sixsmith.errors import FormatError, SignatureError, VerificationError
 
 
 @pytest.fixture(scope="module")
 def key() -> Any:
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @pytest.fixture(scope="module")
 def other() -> Any:
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -163,3 +161,38 @@ def test_real_indexes_are_signed_by_alpine(data: Path) -> None:
     index = verify_index(path.read_bytes(), Keyring(keys), path.name)
     assert index.key == "alpine-devel@lists.alpinelinux.org-6165ee59.rsa.pub"
     assert index.text.count(b"\nP:") == 100
+
+
+@pytest.mark.parametrize("bits", [1024, 2048, 4096])
+def test_numbers_of_a_key_are_those_that_cryptography_reads(bits: int) -> None:
+    key = rsa.generate_private_key(65537, bits)
+    numbers = key.public_key().public_numbers()
+    assert _rsa_numbers(pem(key)) == (numbers.n, numbers.e)
+
+
+def test_a_key_in_another_form_is_left_to_cryptography() -> None:
+    key = rsa.generate_private_key(65537, 1024)
+    text = pem(key)
+    lines = text.split(b"\n")
+    body = base64.b64decode(b"".join(lines[1:-2]))
+
+    def written(der: bytes) -> bytes:
+        return b"-----BEGIN PUBLIC KEY-----\n" + base64.encodebytes(der) + b"-----END PUBLIC KEY-----\n"
+
+    assert _rsa_numbers(written(body)) is not None
+    strange = [
+        b"",
+        b"x",
+        body[:-1],
+        body + b"\0",
+        body[:40],
+        bytes([0x31]) + body[1:],
+        body.replace(b"\x05\x00", b"\x04\x00"),
+    ]
+    for der in strange:
+        assert _rsa_numbers(written(der)) is None, der.hex()
+    assert _rsa_numbers(pem(ed25519.Ed25519PrivateKey.generate())) is None
+    crlf = text.replace(b"\n", b"\r\n")
+    assert _rsa_numbers(crlf) is None
+    signed = sign(INDEX, key, "k", "RSA256") + INDEX
+    assert verify_index(signed, Keyring({"k": crlf}), "repo").key == "k"

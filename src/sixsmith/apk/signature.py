@@ -8,6 +8,7 @@ What a signature covers is only used after it was verified, and the type says so
 from __future__ import annotations
 
 import zlib
+from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -76,7 +77,6 @@ class Keyring:
         from cryptography.exceptions import InvalidSignature  # a fifth of the start-up time, and not every run verifies
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import padding, rsa
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
         name = _HASHES.get(signature.kind)
         if name is None:
@@ -84,7 +84,7 @@ class Keyring:
         key = self._loaded.get(signature.key)
         if key is None:
             try:
-                key = load_pem_public_key(self.keys[signature.key])
+                key = _load_key(self.keys[signature.key])
             except ValueError:
                 raise SignatureError(f"{signature.key}: not a public key in PEM form") from None
             self._loaded[signature.key] = key
@@ -98,6 +98,54 @@ class Keyring:
                 f"{what}: the signature by {signature.key} is wrong",
                 hint="the file was changed or damaged after it was signed, or the key of that name is another one",
             ) from None
+
+
+def _load_key(pem: bytes) -> object:
+    """The public key in a PEM text. Raises ValueError for what is none."""
+    numbers = _rsa_numbers(pem)
+    if numbers is not None:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        return rsa.RSAPublicNumbers(e=numbers[1], n=numbers[0]).public_key()
+    # it knows every kind of key, and loads SSH's and more for that: half of what verifying an index costs
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    return load_pem_public_key(pem)
+
+
+_PEM_FRONT, _PEM_END = b"-----BEGIN PUBLIC KEY-----\n", b"-----END PUBLIC KEY-----\n"
+_RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
+"""AlgorithmIdentifier of rsaEncryption (RFC 3279, 2.3.1)."""
+
+
+def _rsa_numbers(pem: bytes) -> tuple[int, int] | None:
+    """Modulus and exponent of an RSA key as `openssl rsa -pubout` writes it, which all of Alpine's are; None for any other
+    text, of which nothing is said."""
+    if not (pem.startswith(_PEM_FRONT) and pem.endswith(_PEM_END)):
+        return None
+    try:
+        key, behind = _der(a2b_base64(pem[len(_PEM_FRONT) : -len(_PEM_END)]), 0x30)
+        bits, more = _der(key.removeprefix(_RSA_ALGORITHM), 0x03)
+        pair, padded = _der(bits[1:], 0x30)
+        modulus, rest = _der(pair, 0x02)
+        exponent, last = _der(rest, 0x02)
+    except (ValueError, IndexError):
+        return None
+    plain = key.startswith(_RSA_ALGORITHM) and bits[:1] == b"\0" and modulus[:1] < b"\x80" and exponent[:1] < b"\x80"
+    if not plain or behind or more or padded or last:
+        return None
+    return int.from_bytes(modulus, "big"), int.from_bytes(exponent, "big")
+
+
+def _der(data: bytes, tag: int) -> tuple[bytes, bytes]:
+    """The content of the DER element that data begins with, and what follows it. Raises ValueError, IndexError."""
+    start, length = 2, data[1]
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(data[2:start], "big")
+    if data[0] != tag or len(data) < start + length:
+        raise ValueError("not this element")
+    return data[start : start + length], data[start + length :]
 
 
 def inflate_member(data: Bytes, start: int, *, what: str, limit: int) -> tuple[bytes, int]:

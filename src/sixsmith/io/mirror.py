@@ -19,6 +19,7 @@ __all__ = ["FileMissing", "Mirror"]
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _CHUNK = 1 << 20
+_WHOLE = 16 << 20  # bytes of a file that are read at once, rather than put together from pieces
 
 
 class Mirror:
@@ -157,7 +158,8 @@ class Mirror:
                 if limit is not None and total > limit:
                     raise TooLarge(f"has {total:,} bytes")
                 done = 0
-                while chunk := file.read(_CHUNK):
+                step = max(_CHUNK, min(total + 1, _WHOLE))
+                while chunk := file.read(step):
                     done += len(chunk)
                     sink.write(chunk)
                     if progress:

@@ -35,8 +35,8 @@ LASTING = frozenset(["database", "diff-id", "layer", "member", "package", "tree"
 _MAGIC = b"sixsmith pack 1\n"
 _FRONT = len(_MAGIC) + 8 + 32
 _MANY = 12
-_FULL = 1 << 20  # bytes that gather at most
-_SMALL = 32 << 10  # a record of more bytes is worth a file of its own
+_FULL = 2 << 20  # bytes that gather at most
+_SMALL = 128 << 10  # a record of more bytes is worth a file of its own
 
 _Key = tuple[str, str]
 

@@ -30,17 +30,20 @@ MAX_PATH = 4096
 _MAX_PAX = 1 << 20
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
-_KINDS: dict[bytes, Kind] = {
-    b"0": "file",
-    b"\0": "file",
-    b"7": "file",
-    b"1": "hardlink",
-    b"2": "symlink",
-    b"3": "char",
-    b"4": "block",
-    b"5": "directory",
-    b"6": "fifo",
+_KINDS: dict[int, Kind] = {
+    ord("0"): "file",
+    0: "file",
+    ord("7"): "file",
+    ord("1"): "hardlink",
+    ord("2"): "symlink",
+    ord("3"): "char",
+    ord("4"): "block",
+    ord("5"): "directory",
+    ord("6"): "fifo",
 }
+_PAX, _LONG_NAME, _LONG_LINK = ord("x"), ord("L"), ord("K")
+_LONG_NAMES = b"gLK"
+"""Types of members that say something of the next one (`g` of all that follow, which is not believed)."""
 _TYPES: dict[str, bytes] = {
     "file": b"0",
     "hardlink": b"1",
@@ -115,7 +118,7 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
     end = len(view)
     position = start = count = 0
     fields = _Fields(what)
-    number = fields.number
+    number, numbers = fields.number, fields.numbers
     pax: dict[str, bytes] = {}
     long_name = long_link = None
     while position + BLOCK <= end:
@@ -124,24 +127,25 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
             position += BLOCK
             continue  # zero blocks end an archive; concatenated ones (several gzip members) go on after them
         _check_header_sum(block, what, position)
-        size = number(block[124:136], "size")
+        field = block[124:136]
+        size = numbers[field] if field in numbers else number(field, "size")
         body = position + BLOCK
-        type_flag = block[156:157]
-        if type_flag in b"xgLK":
+        type_flag = block[156]
+        if type_flag == _PAX or type_flag in _LONG_NAMES:
             if size > _MAX_PAX or body + size > end:
                 raise FormatError(f"{what}: extended header at {position} is truncated or absurdly large")
             content = bytes(view[body : body + size])
-            if type_flag == b"x":
+            if type_flag == _PAX:
                 pax = fields.pax(content)
-            elif type_flag == b"L":
+            elif type_flag == _LONG_NAME:
                 long_name = content.rstrip(b"\0")
-            elif type_flag == b"K":
+            elif type_flag == _LONG_LINK:
                 long_link = content.rstrip(b"\0")
             position = body + size + (-size % BLOCK)
             continue
         kind = _KINDS.get(type_flag)
         if kind is None:
-            raise FormatError(f"{what}: member of unknown type {type_flag!r} at {position}")
+            raise FormatError(f"{what}: member of unknown type {block[156:157]!r} at {position}")
         name_bytes = block[:100].partition(b"\0")[0]
         owner = fields.owner(block[257:329])
         if block[345] and owner.is_ustar:
@@ -228,15 +232,15 @@ class _Fields:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._numbers: dict[bytes, int] = {}
+        self.numbers: dict[bytes, int] = {}
         self._permissions: dict[bytes, tuple[int, int, int]] = {}
         self._owners: dict[bytes, _Owner] = {}
         self._pax: dict[bytes, dict[str, bytes]] = {}
 
     def number(self, field: bytes, name: str) -> int:
-        value = self._numbers.get(field)
+        value = self.numbers.get(field)
         if value is None:
-            value = self._numbers[field] = _number(field, self._what, name)
+            value = self.numbers[field] = _number(field, self._what, name)
         return value
 
     def permissions(self, field: bytes) -> tuple[int, int, int]:
