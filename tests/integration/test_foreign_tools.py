@@ -1,4 +1,4 @@
-"""What skopeo, umoci, buildah and podman make of our layouts and archives. Each skips where the tool is not installed.
+"""What skopeo, umoci, buildah, podman and docker make of our layouts and archives. Each skips where the tool is not installed.
 
 The image is made to be difficult: many layers, whiteouts, an emptied directory, long and foreign names, suid, xattrs, hard
 links, modes that differ between layers. Unpacked by others, it must be the tree of the one-layer image to the last mtime.
@@ -6,21 +6,17 @@ links, modes that differ between layers. Unpacked by others, it must be the tree
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import stat
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import layer_world as world
+from engines import ROOT, Seen, containers, docker_daemon, in_docker, on_disk, policy, run, tool
 from layer_world import member
 from sixsmith.io.layout import open_layout, write_archive, write_layout
 from sixsmith.io.store import Store
@@ -35,23 +31,7 @@ from sixsmith.rootfs.tree import Tree, node_from_entry
 
 AMD64 = ARCHES["x86_64"].platform
 LONG = "usr/share/" + "/".join(["a-rather-long-directory-name"] * 5)
-ROOT = os.geteuid() == 0
 CAPABLE = (("security.capability", bytes.fromhex("0100000200040000000000000000000000000000")),)
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def run(*command: str | Path, **more: Any) -> str:
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=240, **more
-    )
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def difficult(packages: int) -> tuple[Tree, list[LayerPackage], list[ExistingLayer], Tree]:
@@ -135,32 +115,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     built.store.close()
 
 
-Seen = dict[str, tuple[object, ...]]
-
-
-def on_disk(root: Path) -> Seen:
-    """Everything about an unpacked tree that a process in it could see."""
-    found: dict[str, list[object]] = {}
-    names: dict[int, list[str]] = {}
-    for path in [root, *sorted(root.rglob("*"))]:
-        status = path.lstat()
-        name = str(path.relative_to(root))
-        content = ""
-        if stat.S_ISLNK(status.st_mode):
-            content = str(path.readlink())
-        elif stat.S_ISREG(status.st_mode):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            names.setdefault(status.st_ino, []).append(name)
-        mtime = int(status.st_mtime) if name != "." else 0
-        xattrs = [key for key in os.listxattr(path, follow_symlinks=False) if "overlay" not in key]
-        values = [(key, os.getxattr(path, key, follow_symlinks=False)) for key in sorted(xattrs)]
-        found[name] = [oct(status.st_mode), status.st_uid, status.st_gid, mtime, content, values]
-    for links in names.values():
-        for name in links:
-            found[name].append(tuple(links))
-    return {name: tuple(what) for name, what in found.items()}
-
-
 def unpack(made: World, tag: str, target: Path) -> Seen:
     umoci = tool("umoci")
     run(umoci, "unpack", *([] if ROOT else ["--rootless"]), "--image", f"{made.layout}:{tag}", target)
@@ -230,24 +184,6 @@ def test_skopeo_writes_into_our_layout_and_we_keep_it(made: World, tmp_path: Pat
         assert [str(problem) for tag in layout.refs for problem in validate_image(layout, layout.ref(tag))] == []
 
 
-@contextmanager
-def containers(name: str) -> Iterator[list[str]]:
-    """The command with storage of its own, so that nothing of this machine's is touched."""
-    found = tool(name)
-    if not ROOT:
-        pytest.skip(f"{name} with storage of its own needs root here")
-    root = tempfile.mkdtemp(prefix="sx-")  # podman wants a short one
-    command = [found, "--root", f"{root}/storage", "--runroot", f"{root}/run", "--storage-driver", "overlay"]
-    try:
-        probe = subprocess.run([*command, "images"], capture_output=True, text=True, check=False, timeout=60)
-        if probe.returncode:
-            pytest.skip(f"{name} has no overlay storage here: {probe.stderr.strip().splitlines()[-1]}")
-        yield command
-    finally:
-        subprocess.run(["umount", f"{root}/storage/overlay"], capture_output=True, check=False)
-        shutil.rmtree(root, ignore_errors=True)
-
-
 def test_buildah_starts_from_a_layout(made: World, tmp_path: Path) -> None:
     trees = []
     with containers("buildah") as buildah:
@@ -268,13 +204,6 @@ def test_buildah_starts_from_a_layout(made: World, tmp_path: Path) -> None:
 ADDED = ("dev", "proc", "sys", "run", ".")
 
 
-def policy(root: Path) -> Path:
-    """A signature policy that accepts what was built a moment ago."""
-    path = root / "policy.json"
-    path.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
-    return path
-
-
 def test_podman_loads_an_archive(made: World, tmp_path: Path) -> None:
     names = {f"registry.test:5000/team/web:{tag}": made.descriptors[tag] for tag in ("one-58", "many-58")}
     write_archive(tmp_path / "a.tar", names, made.store)
@@ -290,6 +219,22 @@ def test_podman_loads_an_archive(made: World, tmp_path: Path) -> None:
             finally:
                 run(*podman, "image", "umount", name)
     assert trees[0] == trees[1]
+
+
+def test_docker_loads_an_archive(made: World, tmp_path: Path) -> None:
+    names = {f"registry.test:5000/team/web:{tag}": made.descriptors[tag] for tag in ("one-58", "many-58", "shared-14")}
+    write_archive(tmp_path / "a.tar", names, made.store)
+    with docker_daemon() as docker:
+        run(*docker, "load", "-q", "-i", tmp_path / "a.tar")
+        (image,) = json.loads(run(*docker, "image", "inspect", "registry.test:5000/team/web:many-58"))
+        assert image["Config"]["Entrypoint"] == ["/init"]
+        assert len(image["RootFS"]["Layers"]) == 60
+        one, many, other = (in_docker(docker, name) for name in names)
+    assert one == many
+    assert one["usr/p1/again"][-1] == ("usr/p1/again", "usr/p1/binary")
+    assert [key for key, _ in one["usr/p1/able"][6]] == ["SCHILY.xattr.security.capability"]
+    assert not [name for name in one if name.startswith("old/") or ".wh." in name]
+    assert other == {name: what for name, what in one.items() if name in other}
 
 
 def test_skopeo_reads_an_archive_as_both_kinds(made: World, tmp_path: Path) -> None:
