@@ -148,6 +148,9 @@ def in_docker(docker: list[str], image: str) -> Seen:
 
 _OF_THE_ENGINE = frozenset([".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab"])
 
+_CHANGED = frozenset(["etc", "run"])
+"""Directories that get something from docker, and with it another mtime."""
+
 
 def _in_archive(file: Any) -> Seen:
     found: dict[str, list[object]] = {}
@@ -164,8 +167,8 @@ def _in_archive(file: Any) -> Seen:
                 found[member.name] = list(found[member.linkname])
                 continue
             xattrs = sorted((key, value) for key, value in member.pax_headers.items() if "xattr" in key)
-            kind = member.type.decode()
-            found[member.name] = [kind, oct(member.mode), member.uid, member.gid, int(member.mtime), content, xattrs]
+            kind, mtime = member.type.decode(), 0 if member.name in _CHANGED else int(member.mtime)
+            found[member.name] = [kind, oct(member.mode), member.uid, member.gid, mtime, content, xattrs]
     for links in names.values():
         for name in links:
             found[name].append(tuple(sorted(links)))

@@ -79,9 +79,10 @@ def docker_registry(
     if room:
         script = f'mount -t tmpfs -o size={room} none "$1" && shift && exec "$@"'
         command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(root), *command]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as serving:
+    log = folder / "registry.log"  # not a pipe that nobody reads: it names each blob that it lacks, and then waits
+    with log.open("wb") as told, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told) as serving:
         try:
-            _await_port(serving, port)
+            _await_port(serving, port, log)
             tell(serving)
             yield f"127.0.0.1:{port}"
         finally:
@@ -89,11 +90,10 @@ def docker_registry(
             serving.wait(timeout=20)
 
 
-def _await_port(serving: subprocess.Popen[bytes], port: int) -> None:
+def _await_port(serving: subprocess.Popen[bytes], port: int, log: Path) -> None:
     for _ in range(400):
         if serving.poll() is not None:
-            assert serving.stderr is not None
-            pytest.fail(f"docker-registry did not start: {serving.stderr.read().decode()[-500:]}")
+            pytest.fail(f"docker-registry did not start: {log.read_text(errors='replace')[-500:]}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:

@@ -60,6 +60,9 @@ def test_verbatim_layers_lie_in_install_order_and_the_biggest_are_chosen() -> No
     assert kinds(plan) == ["verbatim"] * 4 + ["spliced"]  # nothing is left for a top layer
 
 
+NOTE = (("user.note", b"n"),)
+
+
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
@@ -76,6 +79,10 @@ def test_verbatim_layers_lie_in_install_order_and_the_biggest_are_chosen() -> No
         (
             [*USR, member("usr/bin/y"), member("usr/bin/x", "hardlink", target="usr/bin/y", mode=0o755)],
             "'usr/bin/x' is a hard link whose mode or owner is not its target's",
+        ),
+        (
+            [*USR, member("usr/bin/y", xattrs=NOTE), member("usr/bin/x", "hardlink", target="usr/bin/y")],
+            "'usr/bin/x' is a hard link that does not repeat its target's extended attributes",
         ),
     ],
 )
@@ -169,6 +176,18 @@ def test_all_names_of_a_changed_file_travel_together() -> None:
     tree.nodes["a"] = replace(tree.nodes["a"], mode=0o600)
     assert changes(lower, tree).others == ("a", "b", "c")
     assert world.seen(apply_nodes(lower, [tree.nodes[path] for path in "abc"])) == world.seen(tree)
+
+
+def test_a_written_link_repeats_what_its_target_says() -> None:
+    members = [
+        member("a", content=b"1", mode=0o4755, xattrs=NOTE),
+        member("b", "hardlink", target="a", mode=0o4755),
+    ]
+    tree, package = world.install(Tree(), "p", members, size=BIG)
+    for strategy in ("shared", "single", "per-package"):
+        (layer,) = plan_layers(tree=tree, packages=[package], strategy=strategy).layers
+        (link,) = (node for segment in layer.segments for node in segment.nodes if node.kind == "hardlink")
+        assert (link.mode, link.xattrs) == (0o4755, NOTE)
 
 
 def test_a_link_outlives_its_replaced_target() -> None:

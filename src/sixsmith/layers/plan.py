@@ -475,7 +475,9 @@ class _Planner:
         for path, node in laid.items():
             if node.kind == "hardlink":
                 target = laid.get(node.target) or self.tree.nodes[node.target]
-                laid[path] = replace(node, mode=target.mode, uid=target.uid, gid=target.gid, mtime=target.mtime)
+                laid[path] = replace(
+                    node, mode=target.mode, uid=target.uid, gid=target.gid, mtime=target.mtime, xattrs=target.xattrs
+                )
         return Segment(name, tuple(sorted(laid.values(), key=_rank)), cached)
 
     def _lay(self, layer: PlannedLayer, nodes: Sequence[Node]) -> None:
