@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,6 +24,7 @@ from sixsmith.variant import Variant
 __all__ = [
     "BaseFacts",
     "BuildPlan",
+    "ExpectedLayer",
     "LocalFile",
     "PlannedFile",
     "PlannedPackage",
@@ -32,7 +34,7 @@ __all__ = [
     "plan_of_steps",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever the same plan would make other bytes than before: it empties every image cache at once."""
 
 
@@ -250,31 +252,41 @@ def _planned(record: PackageRecord, repository: str) -> PlannedPackage:
     )
 
 
-def expected_layers(plan: BuildPlan) -> list[tuple[str, tuple[str, ...]]]:
-    """Kind and contents of the layers that the build will most likely write, from below.
+class ExpectedLayer(NamedTuple):
+    """A layer that is not written yet. `reason` is why it is expected to be of this kind."""
+
+    kind: str
+    names: tuple[str, ...]
+    reason: str
+
+
+def expected_layers(plan: BuildPlan) -> list[ExpectedLayer]:
+    """The layers that the build will most likely write, from below.
 
     Which packages are layers of their own is certain only when they are there: one whose files lose to another's is not.
     """
-    from sixsmith.layers.plan import BIG
+    from sixsmith.layers import plan as layering
 
-    layers: list[tuple[str, tuple[str, ...]]] = []
+    below: list[ExpectedLayer] = []
     if plan.base.name:
-        layers.append(("base", (plan.base.name,)))
+        below.append(ExpectedLayer("base", (plan.base.name,), "what the image stands on"))
     overlay = plan.variant.overlay
     if overlay is not None:
-        layers.append(("overlay", (f"s6-overlay {overlay.version}",)))
+        below.append(ExpectedLayer("overlay", (f"s6-overlay {overlay.version}",), layering.WHY_OVERLAY))
     named = {name: f"{name} {record.version}" for name, record in plan.records.items()}
-    if plan.variant.layers == "single":
-        return [("spliced", tuple(each for _, names in layers for each in names) + tuple(named.values()))]
-    room = max(plan.variant.layer_budget - len(layers) - 2, 0)
-    big = sorted(plan.records, key=lambda name: -plan.records[name].size)[:room]
-    chosen = {name for name in big if plan.records[name].size >= BIG or plan.variant.layers == "per-package"}
-    layers += [("verbatim", (named[name],)) for name in plan.records if name in chosen]
-    rest = tuple(named[name] for name in plan.records if name not in chosen)
+    strategy = plan.variant.layers
+    if strategy == "single":
+        everything = (*(name for layer in below for name in layer.names), *named.values())
+        return [ExpectedLayer("spliced", everything, layering.WHY_SINGLE)]
+    each = strategy == "per-package"
+    room = (layering.MAX_LAYERS if each else plan.variant.layer_budget) - len(below) - 2
+    big = sorted(plan.records, key=lambda name: (-plan.records[name].size, name))[: max(room, 0)]
+    chosen = {name for name in big if each or plan.records[name].size >= layering.BIG}
+    layers = [ExpectedLayer("verbatim", (named[name],), layering.WHY_VERBATIM) for name in named if name in chosen]
+    rest = tuple(named[name] for name in named if name not in chosen)
     if rest:
-        layers.append(("spliced", rest))
-    layers.append(("top", ()))
-    return layers
+        layers.append(ExpectedLayer("spliced", rest, layering.why_shared(len(rest))))
+    return [*below, *layers, ExpectedLayer("top", (), layering.WHY_TOP)]
 
 
 def _fill_versions(tag: str, versions: Mapping[str, str], variant: Variant) -> str:

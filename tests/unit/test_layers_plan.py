@@ -265,9 +265,9 @@ class TestBase:
         [
             (
                 [member("", "directory", mode=0o700), *USR],
-                "written anew: the archive its root directory has mode 0700, with which only root could enter",
+                "written anew: its root directory has mode 0700, with which only root could enter",
             ),
-            ([member("", "directory"), member("a"), member("a")], "written anew: the archive names 'a' twice"),
+            ([member("", "directory"), member("a"), member("a")], "written anew: names 'a' twice"),
         ],
     )
     def test_one_that_is_not_is_written_anew(self, members: list[world.Member], reason: str) -> None:
@@ -345,6 +345,29 @@ class TestLimits:
         plan = plan_layers(tree=tree, packages=packages, strategy="per-package")
         assert kinds(plan) == ["verbatim"] * 125 + ["spliced"]
         assert len(plan.layers[-1].names) == 15
+
+    @pytest.mark.parametrize("with_base", [False, True])
+    def test_no_budget_is_exceeded(self, with_base: bool) -> None:
+        """Beside a base's, an overlay's and the top layer, 5 big packages and 3 small ones."""
+        base = world.Archive([member("lib", "directory"), member("lib/x", content=b"x")])
+        base_tree = tree_from_archive(base.entries, base) if with_base else Tree()
+        tree, packages = base_tree.copy(), []
+        for number in range(8):
+            members = [*USR, member(f"usr/bin/{number}", content=b"%d" % number)]
+            tree, package = world.install(tree, f"p{number}", members, size=BIG if number < 5 else 10)
+            packages.append(package)
+        overlay = world.Archive([member("init", content=b"overlay")])
+        tree = apply_nodes(tree, [node_from_entry(overlay.entries[0], origin=OVERLAY, source=overlay)])
+        tree.write("etc-passwd", b"top")
+        below = [ExistingLayer(base.digest, len(base.blob), source=base, entries=base.entries)] if with_base else []
+        counts = []
+        for budget in range(1, 16):
+            plan = plan_layers(tree=tree, packages=packages, base=below, base_tree=base_tree, budget=budget)
+            layers = write_layers(plan, blobs := world.MemoryBlobs())
+            assert world.seen(world.unpacked(layers, blobs)) | {"": ()} == world.seen(tree) | {"": ()}
+            counts.append(len(plan))
+        most = 9 if with_base else 8
+        assert counts == [1, *([1] if with_base else []), *(min(n, most) for n in range(3 if with_base else 2, 16))]
 
     def test_a_child_of_a_tall_parent_still_gets_layers(self) -> None:
         tree, _ = self.many(3)

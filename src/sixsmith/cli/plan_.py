@@ -84,7 +84,8 @@ def command(session: Session, cells: tuple[str, ...], arches: tuple[str, ...], w
             for layer in document["layers"]:  # type: ignore[attr-defined]  # as `_layers` makes them
                 names = layer["names"]
                 more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                click.echo(f"  layer     {layer['kind']:8} {', '.join(names[:3])}{more}")
+                shown = f"{', '.join(names[:3])}{more}: " if names else ""
+                click.echo(f"  layer     {layer['kind']:8} {shown}{layer['reason']}")
             for step in plan.steps:
                 was = f" (was {step.old_version})" if step.old_version else ""
                 click.echo(f"  {step.action:9} {step.name}-{step.version}{was}  [{step.repository or 'base'}]")
@@ -99,7 +100,13 @@ def _layers(plan: BuildPlan, known: BuiltImage | None) -> list[dict[str, Any]]:
 
     if known is not None:
         return [
-            {"kind": layer.kind, "names": list(layer.names), "size": layer.size, "digest": layer.digest}
+            {
+                "kind": layer.kind,
+                "names": list(layer.names),
+                "reason": layer.reason,
+                "size": layer.size,
+                "digest": layer.digest,
+            }
             for layer in known.layers
         ]
-    return [{"kind": kind, "names": list(names)} for kind, names in expected_layers(plan)]
+    return [{"kind": kind, "names": list(names), "reason": why} for kind, names, why in expected_layers(plan)]

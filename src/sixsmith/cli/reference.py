@@ -24,7 +24,7 @@ JSON_KEYS: Mapping[str, str] = {
     "plan": (
         "{plans: [{id, plan_id, tags, base: {kind, name, identity}, overlay: [{name, digest}], "
         "packages: [{name, version, repository, size, checksum}], steps: [{action, name, version}], download_size, "
-        "layers: [{kind, names, size?, digest?}], locked, why?}]}"
+        "layers: [{kind, names, reason, size?, digest?}], locked, why?}]}"
     ),
     "build": (
         "{images: [{id, reference, references, digest, platform, size, plan_id, packages, cached, seconds, "

@@ -43,6 +43,10 @@ __all__ = [
     "BIG",
     "MAX_LAYERS",
     "STRATEGIES",
+    "WHY_OVERLAY",
+    "WHY_SINGLE",
+    "WHY_TOP",
+    "WHY_VERBATIM",
     "ExistingLayer",
     "LayerOverlay",
     "LayerPackage",
@@ -50,6 +54,7 @@ __all__ = [
     "PlannedLayer",
     "Segment",
     "plan_layers",
+    "why_shared",
 ]
 
 STRATEGIES = ("shared", "single", "per-package")
@@ -58,7 +63,17 @@ BIG = 256 << 10
 MAX_LAYERS = 127
 """Docker's overlay driver stacks no more than this."""
 
+WHY_OVERLAY = "the same bytes for every image of this architecture"
+WHY_VERBATIM = "the package's data segment as Alpine signed it"
+WHY_TOP = "the apk database, accounts, files, services, and what install scripts did"
+WHY_SINGLE = "everything in one layer, as asked"
+
 replace = msgspec.structs.replace
+
+
+def why_shared(count: int) -> str:
+    """The reason of a spliced layer of so many packages."""
+    return f"{count} packages share it, each compressed once for all images"
 
 
 class ExistingLayer(msgspec.Struct, frozen=True):
@@ -177,8 +192,9 @@ def plan_layers(
     """The layers that merge to `tree`.
 
     `base_tree` is what `base` merges to; without `base` it is ignored. `budget` is the number of layers that `shared`
-    aims at, those of the base included; verbatim layers are given up first, but a child of a tall parent still gets a
-    quarter of it. Without `overlay`, the tree's own nodes of that origin are taken.
+    keeps to, those of the base included: verbatim layers are given up first, then the spliced one, at last all but one.
+    A parent's layers are never given up: its child gets a quarter of the budget on top of them, if need be. Without
+    `overlay`, the tree's own nodes of that origin are taken.
 
     Raises UsageError for an unknown strategy, a base of more than 125 layers, and FormatError for a tree that no layer
     can hold: a name that reads as a whiteout, a directory that is not there, a hard link without its target.
@@ -192,8 +208,12 @@ def plan_layers(
     planner.lay_base(base, base_tree)
     planner.lay_overlay()
     if strategy == "shared":
-        planner.lay_packages(budget)
-        planner.lay_spliced()
+        of_parent = bool(base) and base[0].entries is None
+        if budget <= len(planner.layers) and not of_parent:
+            return LayerPlan(strategy, (planner.single(),))
+        planner.lay_packages(budget, at_least=budget // 4 if of_parent else 0)
+        if budget > len(planner.layers) + 1 or of_parent:
+            planner.lay_spliced()  # else they go with all else that is missing into the top layer
     else:
         planner.lay_each_package()
     planner.lay_top()
@@ -252,7 +272,7 @@ class _Planner:
         if fault:
             names = tuple(layer.name for layer in base)
             segment = self._segment("base", base_tree)
-            self._lay(_written("base", names, f"written anew: the archive {fault}", (segment,)), segment.nodes)
+            self._lay(_written("base", names, f"written anew: {fault}", (segment,)), segment.nodes)
         else:
             self.layers += [
                 PlannedLayer("base", (layer.name,), layer.reason, layer.size, source=layer.source, existing=layer)
@@ -297,7 +317,7 @@ class _Planner:
             )
             return
         segment = self._segment(overlay.name, nodes)
-        reason = f"the same bytes for every image of this architecture; written anew: {fault}"
+        reason = f"{WHY_OVERLAY}; written anew: {fault}"
         self._lay(_written("overlay", (overlay.name,), reason, (segment,)), segment.nodes)
 
     def _overlay_of_tree(self) -> LayerOverlay | None:
@@ -306,7 +326,7 @@ class _Planner:
 
     # ---- packages
 
-    def lay_packages(self, budget: int) -> None:
+    def lay_packages(self, budget: int, *, at_least: int) -> None:
         """Verbatim layers for the biggest eligible packages; the rest waits for a spliced layer."""
         candidates, notes = [], {}
         for package in self.packages:
@@ -322,8 +342,7 @@ class _Planner:
             self.remaining.append((package, fresh, ""))
         reserved = len(self.layers) + 2  # a spliced layer and the top
         chosen = sorted(candidates, key=lambda package: (-package.data_size, package.name))
-        limit = max(budget - reserved, budget // 4 if self.base_tree.nodes else 0)
-        limit = min(limit, MAX_LAYERS - reserved)
+        limit = min(max(budget - reserved, at_least), MAX_LAYERS - reserved)
         for package in chosen[limit:]:
             notes[package.origin] = "the layer budget is used up by bigger packages"
         taken = {package.origin for package in chosen[:limit]}
@@ -353,15 +372,14 @@ class _Planner:
             if fault is None:
                 self._lay_verbatim(package)
             else:
-                self._lay_segments("spliced", [(package, nodes, fault)], f"written anew: it {fault}")
+                self._lay_segments("spliced", [(package, nodes, fault)], f"written anew: {fault}")
         self.lay_spliced()
 
     def lay_spliced(self) -> None:
         """One layer for the packages that remain: a head with the directories, then one segment for each package."""
         if self.remaining:
             count = len(self.remaining)
-            reason = f"{count} packages share it, each compressed once for all images"
-            self._lay_segments("spliced", self.remaining, reason if count > 1 else self.remaining[0][2])
+            self._lay_segments("spliced", self.remaining, why_shared(count) if count > 1 else self.remaining[0][2])
             self.remaining = []
 
     def _lay_segments(self, kind: str, parts: Sequence[tuple[LayerPackage, list[Node], str]], reason: str) -> None:
@@ -376,9 +394,8 @@ class _Planner:
         self._lay(layer, [node for segment in (head, *bodies) for node in segment.nodes])
 
     def _lay_verbatim(self, package: LayerPackage) -> None:
-        reason = "the package's data segment as Alpine signed it"
         layer = PlannedLayer(
-            "verbatim", (str(package),), reason, package.data_size, source=package.source, entries=package.entries
+            "verbatim", (str(package),), WHY_VERBATIM, package.data_size, source=package.source, entries=package.entries
         )
         self.layers.append(layer)
         self.stack.apply([self._laid_by(package, entry) for entry in package.entries])
@@ -440,11 +457,14 @@ class _Planner:
         if not nodes and self.layers:
             return
         segment = self._segment("top", nodes)
-        reason = "the apk database, accounts, files, services, and what install scripts did"
+        reason = WHY_TOP
+        if self.remaining:
+            reason += f"; and {len(self.remaining)} packages, for which the layer budget leaves no other"
         if missing.whiteouts:
             count = len(missing.whiteouts)
             reason += f"; hides {count} path{'s' if count > 1 else ''} of lower layers"
-        self._lay(_written("top", ("top",), reason, (segment,)), segment.nodes)
+        names = ("top", *(str(package) for package, _, _ in self.remaining))
+        self._lay(_written("top", names, reason, (segment,)), segment.nodes)
 
     def single(self) -> PlannedLayer:
         """One layer for all: a head, then segments by origin. Hard links between origins come last."""
@@ -462,7 +482,7 @@ class _Planner:
         if links:
             segments.append(self._segment("links", links))
         shown = tuple(segment.name for segment in segments[1:]) or ("top",)
-        return _written("spliced", shown, "everything in one layer, as asked", tuple(segments))
+        return _written("spliced", shown, WHY_SINGLE, tuple(segments))
 
     def _is_crossing_link(self, node: Node) -> bool:
         return node.kind == "hardlink" and node.path in self.crossing
@@ -533,7 +553,7 @@ def _overlay_fault(overlay: LayerOverlay, nodes: Sequence[Node]) -> str | None:
         return "it comes as several tarballs, or not as gzip"
     fault = archive_fault(overlay.entries)
     if fault:
-        return f"the tarball {fault}"
+        return fault
     unpacked = apply_layer(Tree(), overlay.entries, overlay.source, origin=OVERLAY)
     wanted = Tree(nodes)
     wanted.nodes.setdefault("", unpacked.nodes.get("", root_directory()))

@@ -390,7 +390,7 @@ SETTINGS: dict[str, Key] = {
         ),
         "merge",
         BUILD,
-        "How packages become layers, and how many layers at most.",
+        "How packages become layers, and how many layers at most (beside those of a parent).",
     ),
     "compression": Key(Choice(_COMPRESSIONS), "replace", BUILD, "Compression of layers; zstd is refused by old tools."),
     "lint": Key(_LINT, "lists", BUILD, "Findings to ignore, each with its reason."),
