@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sixsmith.layers.merge import apply_layer, apply_nodes
 from sixsmith.layers.plan import LayerPackage
@@ -153,6 +154,15 @@ def seen(tree: Tree) -> dict[str, tuple[object, ...]]:
     for path, node in tree.nodes.items():
         found[path] = _seen(node, tree)
     return dict(sorted(found.items()))
+
+
+def seen_of(image: Mapping[str, Any], blobs: Blobs) -> dict[str, tuple[object, ...]]:
+    """As `seen`, of an image as `build --json` describes it."""
+    layers = [
+        Layer(Digest(layer["digest"]), layer["size"], Digest(layer["diff_id"]), layer["media_type"], "", "", ())
+        for layer in image["layers"]
+    ]
+    return seen(unpacked(layers, blobs))
 
 
 def _seen(node: Node, tree: Tree) -> tuple[object, ...]:

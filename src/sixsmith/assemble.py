@@ -13,7 +13,7 @@ from sixsmith import catalog
 from sixsmith.apk.archive import record_from_control
 from sixsmith.apk.index import PackageRecord
 from sixsmith.bases import Base
-from sixsmith.errors import LintFailed, Place, UsageError, nearest
+from sixsmith.errors import FormatError, LintFailed, Place, UsageError, nearest
 from sixsmith.io.local import LocalSource
 from sixsmith.io.repository import StoredPackage
 from sixsmith.io.store import Store
@@ -81,7 +81,11 @@ def assemble_tree(
     laid = _lay_overlay(plan, tree, store) if plan.overlay else None
     apply_accounts(tree, variant.accounts.users, variant.accounts.groups)
     for number, spec in enumerate(variant.files):
-        _put_file(tree, spec, [file for file in plan.files if file.spec == number])
+        try:
+            _put_file(tree, spec, [file for file in plan.files if file.spec == number])
+        except FormatError as error:
+            hint = "an entry of `type: absent` before it takes away what is there"
+            raise UsageError(f"{spec.path}: {error.message}", place=spec.place, hint=hint) from None
     services = _add_services(variant, tree)
     settings = settings_for(plan, services.health)
     findings = _lint(plan, tree, settings, base, [*(laid.findings if laid else ()), *services.findings])
@@ -282,6 +286,7 @@ def _put_file(tree: Tree, spec: FileSpec, found: Sequence[LocalFile]) -> None:
         tree.make_directory(path, mode=spec.mode if spec.mode is not None else 0o755, uid=owner[0], gid=owner[1])
     else:
         mode = spec.mode if spec.mode is not None else 0o644
+        _make_way(tree, path)
         tree.write(path, (spec.content or "").encode(), mode=mode, uid=owner[0], gid=owner[1])
 
 
@@ -296,9 +301,18 @@ def _put_local(
         if path and tree.find(path) is None:  # the root itself is there, and nobody's to change
             tree.make_directory(path, mode=mode, uid=owner[0], gid=owner[1])
     else:
+        _make_way(tree, path)
         node = tree.write(path, b"", mode=mode, uid=owner[0], gid=owner[1])
         content = Member(LocalSource(source, Digest(digest)), 0, size)
         tree.put(msgspec.structs.replace(node, size=size, content=content))
+
+
+def _make_way(tree: Tree, path: str) -> None:
+    """A file that is put is another file, not the old one with other bytes: other names of that stay what they were."""
+    real = tree.resolve(path)
+    old = tree.get(real)
+    if old is not None and old.kind == "file":
+        tree.remove(real)
 
 
 def _owner(tree: Tree, spec: FileSpec) -> tuple[int, int]:

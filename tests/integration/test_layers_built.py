@@ -22,8 +22,6 @@ import pytest
 import layer_world as world
 from commandline import Outcome, Workplace
 from sixsmith.io.store import Store
-from sixsmith.model.digest import Digest
-from sixsmith.oci.spec import Layer
 from sixsmith.testing.keys import SigningKey
 from sixsmith.testing.packages import make_apk
 from sixsmith.testing.repository import make_repository
@@ -177,14 +175,6 @@ def test_a_changed_application_moves_its_layer_and_the_database(place: Real, siz
 # ---- every cut is the same tree
 
 
-def unpacked(image: Mapping[str, Any], store: Store) -> dict[str, tuple[object, ...]]:
-    layers = [
-        Layer(Digest(layer["digest"]), layer["size"], Digest(layer["diff_id"]), layer["media_type"], "", "", ())
-        for layer in image["layers"]
-    ]
-    return world.seen(world.unpacked(layers, store))
-
-
 def cuts(chance: random.Random) -> dict[str, Any]:
     """Ways to cut one image, the one-layer image first."""
     budgets = {f"budget-{number}": {"budget": str(number)} for number in chance.sample(range(2, 128), 2)}
@@ -210,7 +200,9 @@ def test_random_sets_of_packages_merge_to_one_tree_by_every_cut(place: Real) -> 
     made = place.make(images)
     with Store(place.store) as store:
         for number in range(SETS):
-            alike = {name: unpacked(image, store) for name, image in made.items() if name.startswith(f"set{number}-")}
+            alike = {
+                name: world.seen_of(image, store) for name, image in made.items() if name.startswith(f"set{number}-")
+            }
             wanted = alike[f"set{number}-single"]
             for name, tree in alike.items():
                 assert tree == wanted, f"{name}: {sorted(path for path in tree if tree[path] != wanted.get(path))[:9]}"

@@ -147,20 +147,39 @@ class Tree:
         return self.nodes.get(path.strip("/"))
 
     def put(self, node: Node) -> None:
-        """Sets the node at its path. Whatever was there is gone, with everything below it if it was a directory."""
+        """Sets the node at its path. Whatever was there is gone, with everything below it if it was a directory. A file in
+        place of a file is that file written anew, by all its names; in place of it by anything else, those keep it."""
         old = self.nodes.get(node.path)
         if old is not None and old.kind == "directory" and node.kind != "directory":
             self.remove(node.path)
+        elif old is not None and old.kind == "file" and node.kind != "file":
+            self._bequeath({node.path: old})
         self.nodes[node.path] = node
 
     def remove(self, path: str) -> None:
-        """Removes a path and all below it; nothing happens when it is not there."""
+        """Removes a path and all below it; nothing happens when it is not there. Files live on under names that stay."""
         path = path.strip("/")
         old = self.nodes.pop(path, None)
-        if old is not None and old.kind == "directory":
+        if old is None:
+            return
+        gone = {path: old}
+        if old.kind == "directory":
             below = path + "/"
-            for gone in [other for other in self.nodes if other.startswith(below)]:
-                del self.nodes[gone]
+            gone |= {other: self.nodes.pop(other) for other in [*self.nodes] if other.startswith(below)}
+        self._bequeath(gone)
+
+    def _bequeath(self, gone: dict[str, Node]) -> None:
+        """The first of the names that remain for a file holds it from now on."""
+        files = {path for path, node in gone.items() if node.kind == "file"}
+        if not files:
+            return
+        heirs: dict[str, str] = {}
+        for node in [node for node in self.nodes.values() if node.kind == "hardlink" and node.target in files]:
+            heir = heirs.setdefault(node.target, node.path)
+            if heir == node.path:
+                self.nodes[heir] = msgspec.structs.replace(gone[node.target], path=heir, origin=node.origin)
+            else:
+                self.nodes[node.path] = msgspec.structs.replace(node, target=heir)
 
     def children(self, path: str) -> list[Node]:
         """The nodes directly in a directory, in tree order."""
