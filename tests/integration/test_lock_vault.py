@@ -512,19 +512,19 @@ def test_builds_killed_at_random_moments_leave_a_store_that_verifies(locked: Wor
     chance = random.Random(9)
     extra = ["su-exec", "pcre", "libstdc++", "tini"]
     hits = 0
-    longest = 0.8
+    longest = 0.7
     for turn in range(ROUNDS):
         more = ", ".join(chance.sample(extra, chance.randint(1, 4)))
         locked.write(FAMILY.replace("[bash, nginx]", f"[bash, nginx, {more}]").replace("{A: b}", f"{{A: '{turn}'}}"))
         command = locked.program("build", *locked.options(), "-q")
         environment = clean_environment(locked.folder, {})
         with subprocess.Popen(command, cwd=locked.folder, env=environment, stderr=subprocess.DEVNULL) as child:
-            time.sleep(chance.uniform(0.15, longest))
+            time.sleep(chance.uniform(0.1, longest))
             child.send_signal(signal.SIGKILL)
             ended = child.wait()
         hits += ended == -signal.SIGKILL
         if ended == 0:
-            longest = max(0.4, longest * 0.8)
+            longest = max(0.2, longest * 0.7)
         assert ended in (0, -signal.SIGKILL)
         assert locked.damages() == []
         for layout in locked.dist.iterdir() if locked.dist.exists() else ():

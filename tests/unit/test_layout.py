@@ -112,6 +112,13 @@ class TestLayout:
             write_layout(tmp_path / "home", {"a": built(store, b"1")}, store)
         assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter"]
 
+    @pytest.mark.parametrize("name", [".oci-layout.4b8322317a03", ".index.json.0123456789ab"])
+    def test_what_a_killed_writer_left_is_removed(self, store: Store, tmp_path: Path, name: str) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_bytes(b"{")
+        write_layout(tmp_path / "out", {"a": built(store, b"1")}, store)
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["blobs", "index.json", "oci-layout"]
+
     def test_a_missing_blob_leaves_the_old_index(self, store: Store, tmp_path: Path) -> None:
         one, two = built(store, b"1"), built(store, b"2")
         write_layout(tmp_path / "out", {"a": one}, store)

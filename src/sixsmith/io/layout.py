@@ -41,6 +41,7 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": []})
 _CONTAINERD_NAME = "io.containerd.image.name"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
+_LEFTOVER = r"\.(?:oci-layout|index\.json)\.[0-9a-f]{12}\Z"
 _CHUNK = 1 << 20
 
 
@@ -57,6 +58,7 @@ def write_layout(directory: Path, refs: Mapping[str, Descriptor], blobs: Store) 
         directory.mkdir(parents=True, exist_ok=True)
         with _alone(directory):
             old = _read_index(directory)
+            _remove_leftovers(directory)
             if not (directory / "oci-layout").exists():
                 _replace(directory / "oci-layout", _LAYOUT)
             for descriptor in refs.values():
@@ -88,7 +90,8 @@ def _read_index(directory: Path) -> list[dict[str, Any]]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        strangers = [child.name for child in directory.iterdir() if child.name not in ("blobs", "oci-layout")]
+        names = {child.name for child in directory.iterdir()} - {"blobs", "oci-layout"}
+        strangers = [name for name in names if not re.match(_LEFTOVER, name)]
         if strangers and not (directory / "oci-layout").exists():
             raise FormatError(
                 f"{directory} holds '{min(strangers)}' and is no image layout", hint="name an empty or a new folder"
@@ -125,6 +128,13 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """What a writer that was killed left: the folder is locked, so nobody else is writing them now."""
+    for path in directory.iterdir():
+        if re.match(_LEFTOVER, path.name):
+            path.unlink(missing_ok=True)
 
 
 def _replace(path: Path, content: bytes) -> None:
