@@ -68,7 +68,7 @@ class Readable(Protocol):
 Body = bytes | Callable[[], Readable] | None
 """What a request sends: bytes, or a function that opens the file from its start, for each attempt anew."""
 
-_USER = r"(?i)\A([a-z][a-z0-9+.-]*://)[^/?#]*@"
+_USER = r"(?ai)\A([a-z][a-z0-9+.-]*://)[^/?#]*@"
 _CONTENT_RANGE = r"bytes (\d+)-\d+/(?:\d+|\*)\Z"
 
 

@@ -17,7 +17,7 @@ from sixsmith.io.receipt import Trace
 
 __all__ = ["FileMissing", "Mirror"]
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_URL = r"([A-Za-z][A-Za-z0-9+.-]*)://"
 _CHUNK = 1 << 20
 _WHOLE = 16 << 20  # bytes of a file that are read at once, rather than put together from pieces
 
@@ -32,7 +32,7 @@ class Mirror:
         self._http = http
         self._trace = trace or Trace()
         self._folder: Path | None = None
-        scheme = _URL.match(place)
+        scheme = re.match(_URL, place)
         if not scheme:
             self._folder = Path(place)
         elif scheme[1].lower() == "file":

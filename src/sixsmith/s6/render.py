@@ -16,7 +16,6 @@ import msgspec
 
 from sixsmith.errors import Place, UsageError
 from sixsmith.s6.finding import Finding
-from sixsmith.s6.folder import read_folder
 from sixsmith.s6.render_old import can_express, old_layout, render_old
 from sixsmith.s6.render_script import RenderedFile
 from sixsmith.s6.render_v3 import SOURCES, bundle_folder, render_v3
@@ -149,6 +148,8 @@ def read_service_folder(path: str, overlay_version: str) -> RenderedServices:
     the folder has a bundle `user` of its own. Raises UsageError where the folder cannot be read, and for things that are
     neither file, directory nor link.
     """
+    from sixsmith.s6.folder import read_folder  # most services are data
+
     order = _order(overlay_version)
     root = Path(path)
     entries = list(read_folder(root))

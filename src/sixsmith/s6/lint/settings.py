@@ -13,8 +13,8 @@ __all__ = ["check_settings"]
 
 _WRAPPERS = frozenset({"tini", "dumb-init", "docker-init", "catatonit", "su-exec", "gosu", "nice", "env"})
 _SHORT = word_set("true false echo printf ls date env printenv id whoami uname hostname pwd cat sleep test")
-_SECRET = r"(?i)(?:^|_)(PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?|AUTH_?KEY)(?:$|_[A-Z0-9]{1,8}$)"
-_NOT_SECRET = r"(?i)_(FILE|PATH|DIR|URL|NAME|USER|LENGTH|TTL|EXPIRY|TYPE|HEADER|ENABLED?)$"
+_SECRET = r"(?ai)(?:^|_)(PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?|AUTH_?KEY)(?:$|_[A-Z0-9]{1,8}$)"
+_NOT_SECRET = r"(?ai)_(FILE|PATH|DIR|URL|NAME|USER|LENGTH|TTL|EXPIRY|TYPE|HEADER|ENABLED?)$"
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _SYSTEM_FOLDERS = ("/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _TERM = frozenset({"SIGTERM", "TERM", "15", ""})
