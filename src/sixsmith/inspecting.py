@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sixsmith.apk.installed import INSTALLED, parse_installed
 from sixsmith.errors import UsageError
@@ -20,8 +21,7 @@ __all__ = ["DescribedLayer", "Description", "describe", "describe_on_disk", "dif
 _OURS = "sixsmith "
 
 
-@dataclass(frozen=True, slots=True)
-class DescribedLayer:
+class DescribedLayer(msgspec.Struct, frozen=True):
     """One layer, from below. `kind`, `contents` and `reason` are what its builder wrote into the history; sizes in bytes."""
 
     digest: Digest
@@ -33,8 +33,7 @@ class DescribedLayer:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(msgspec.Struct, frozen=True):
     """One image for one platform. `settings` is the config's `config` object; `packages` maps names to versions."""
 
     name: str

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,7 @@ _GZIP = b"\x1f\x8b"
 _MAX_DOCUMENT = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class SeenImage:
+class SeenImage(msgspec.Struct, frozen=True):
     """An image to look at. `settings` is None for a root file system without config; `findings` are about what the tree
     does not show any more (files that an upper layer hides); `folder` is where the tree lies on disk, if it does."""
 

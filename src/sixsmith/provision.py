@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from sixsmith import catalog
 from sixsmith.apk.dependency import Dependency
@@ -28,8 +29,7 @@ __all__ = ["Request", "Resolved", "install_request", "resolve_request"]
 _RELEASE = re.compile(r"/(?:v([0-9]+\.[0-9]+)|(edge))(?:/|\Z)")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What the command line asked for. `repositories` are `URL` or `@pin URL`; `root` is a directory with a database, or None."""
 
     packages: tuple[str, ...]
@@ -40,8 +40,7 @@ class Request:
     root: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """The answer, with what is needed to act on it."""
 
     world: tuple[Dependency, ...]

@@ -15,10 +15,11 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
+
+import msgspec
 
 from sixsmith.errors import DigestMismatch, FormatError, RegistryError, UsageError
 from sixsmith.events import Progress, Reporter, Uploaded, silent
@@ -37,8 +38,7 @@ _CHECK_ANEW = ("DIGEST_INVALID", "SIZE_INVALID")
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, slots=True)
-class Shipment:
+class Shipment(msgspec.Struct, frozen=True):
     """An image or index of the store on its way to a repository: its digest, and the tags that it gets there.
 
     Without tags it is pushed by digest alone.
@@ -49,8 +49,7 @@ class Shipment:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(msgspec.Struct, frozen=True):
     """What a push did for one reference. Blobs and manifests that several references need are told of the first.
 
     `uploaded_bytes` were sent, manifests included; `mounted` blobs came from another repository of the registry; `skipped`
@@ -64,8 +63,7 @@ class Pushed:
     skipped: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where images go: `HOST[:PORT][/PREFIX]`."""
 
     host: str
@@ -159,8 +157,7 @@ def publish(
     return push.results()
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """A manifest or index of a shipment; `depth` 0 is the one that gets the tags."""
 
     digest: Digest
@@ -169,8 +166,7 @@ class _Part:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Load:
+class _Load(msgspec.Struct, frozen=True):
     """A shipment, opened: its manifests, and its blobs with their sizes in bytes."""
 
     shipment: Shipment
@@ -178,8 +174,7 @@ class _Load:
     blobs: dict[Digest, int]
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(msgspec.Struct):
     """What was done for one reference so far."""
 
     uploaded_bytes: int = 0
@@ -187,19 +182,16 @@ class _Tally:
     skipped: int = 0
 
 
-@dataclass(slots=True)
 class _Push:
     """One push: who needs what, and the tally. Its methods are called from many threads."""
 
-    store: Store
-    registry: Registry
-    reporter: Reporter
-    loads: list[_Load]
-    _tallies: dict[Reference, _Tally] = field(init=False)
-    _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
-
-    def __post_init__(self) -> None:
-        self._tallies = {reference: _Tally() for load in self.loads for reference in self._references(load)}
+    def __init__(self, store: Store, registry: Registry, reporter: Reporter, loads: list[_Load]) -> None:
+        self.store = store
+        self.registry = registry
+        self.reporter = reporter
+        self.loads = loads
+        self._tallies = {reference: _Tally() for load in loads for reference in self._references(load)}
+        self._counting = threading.Lock()
 
     # ---- what there is to do
 

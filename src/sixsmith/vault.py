@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from sixsmith.apk.archive import open_package
 from sixsmith.errors import DigestMismatch, FetchError, SixsmithError, StoreError, UsageError, VerificationError
@@ -38,8 +39,7 @@ CHECKSUMS = "CHECKSUMS"
 _DAMAGED = "damaged (its bytes are not those that the lock names)"
 
 
-@dataclass(frozen=True, slots=True)
-class VaultFile:
+class VaultFile(msgspec.Struct, frozen=True):
     """A file that the lock names, by its path in the vault. `size` in bytes.
 
     `checksum` is apk's (`Q1…`) for a package, the digest for anything else.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 __all__ = ["Deployment", "make_deployment"]
 
@@ -18,8 +19,7 @@ _DEFAULT_GRACE_MS = 3000
 _LEAST_SECONDS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
+class Deployment(msgspec.Struct, frozen=True):
     """One image to run. `capabilities` None: not tried. `stop_seconds` is what the platform should wait at least.
 
     `tested` says when and how it was tried, or is empty.

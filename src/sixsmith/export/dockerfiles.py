@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from sixsmith.catalog import overlay_files
 from sixsmith.errors import UsageError
@@ -27,8 +28,7 @@ _HEADER = "# Written by `sixsmith export dockerfiles`; change sixsmith.yaml and 
 _OLD_DIRECTORIES = "/ /etc /usr /usr/bin /bin /sbin /libexec /var"
 
 
-@dataclass(frozen=True, slots=True)
-class DockerfileTree:
+class DockerfileTree(msgspec.Struct, frozen=True):
     """Files by path below the export folder: text, or the path of a file to copy. `scripts` are to be executable."""
 
     texts: Mapping[str, str]
@@ -66,13 +66,12 @@ def render_dockerfiles(
     return DockerfileTree(files.texts, files.copies, frozenset(scripts))
 
 
-@dataclass(slots=True)
-class _Files:
+class _Files(msgspec.Struct):
     """What goes beside a Dockerfile, by path: written from here, or copied from the family's folder."""
 
     folder: str = ""
-    texts: dict[str, str] = field(default_factory=dict)
-    copies: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = msgspec.field(default_factory=dict)
+    copies: dict[str, str] = msgspec.field(default_factory=dict)
 
     def name(self, label: str) -> str:
         """A path that no other file has."""

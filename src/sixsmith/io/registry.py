@@ -14,10 +14,11 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
+
+import msgspec
 
 from sixsmith.errors import DigestMismatch, FetchError, FormatError, RegistryError
 from sixsmith.io.http import Again, Answer, Body, CredentialsNeeded, Http, Sink, TlsFailed, TransferFailed, retry_after
@@ -57,8 +58,7 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK.match(host) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """A manifest or an index, as the registry has it."""
 
     media_type: str

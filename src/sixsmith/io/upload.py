@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+import msgspec
 
 from sixsmith.io.http import Answer, Body, Readable
 from sixsmith.model.digest import Digest
@@ -29,8 +30,7 @@ _OCTETS = "application/octet-stream"
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True):
     """What to upload: `open` gives the bytes from their start, each time anew. Size in bytes."""
 
     digest: Digest
@@ -38,19 +38,17 @@ class Blob:
     open: Callable[[], Readable]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """One request. `length` is that of the body in bytes."""
 
     method: str
     url: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     body: Body = b""
     length: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How the blob got there, and what is known of the registry since."""
 
     how: Literal["mounted", "uploaded"]

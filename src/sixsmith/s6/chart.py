@@ -8,9 +8,11 @@ is left out, and the loggers that only keep one service's log are told as part o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+
+import msgspec
+from msgspec.structs import replace
 
 from sixsmith.errors import UsageError
 from sixsmith.s6.compile import OVERLAY_SERVICES
@@ -24,8 +26,7 @@ __all__ = ["Chart", "Mark", "chart_of_definitions", "chart_of_services"]
 _UNSEEN = {name.decode() for name in OVERLAY_SERVICES}
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """One service in a chart. `waits` are names of marks, `reads` the producers that it reads; `timeout` is that for
     starting, in milliseconds, 0 for none. `log` says where a logger of its own keeps its output."""
 
@@ -39,13 +40,12 @@ class Mark:
     stops: bool = False
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(msgspec.Struct, frozen=True, dict=True):
     """Marks by name in a fixed order, and the bundles and pipelines with their members."""
 
     marks: Mapping[str, Mark]
-    bundles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    pipelines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bundles: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    pipelines: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
     @cached_property
     def order(self) -> tuple[str, ...]:

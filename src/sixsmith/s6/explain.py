@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from sixsmith.s6.lint.rules import url_of
 
@@ -20,8 +22,7 @@ Weight = Literal["fatal", "trouble", "note"]
 """`fatal`: the container or the service does not start; `trouble`: something went wrong; `note`: good to know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True):
     """What a line of a log means. `line` is its number (1-based; 0 for a line alone), `count` how often the same was said,
     `rules` are the lint rules that find it before the start."""
 
@@ -38,8 +39,7 @@ class Explanation:
         return f"{self.cause}; {self.fix}" if self.fix else self.cause
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     pattern: re.Pattern[str]
     cause: str
     fix: str

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sixsmith.errors import UsageError
 from sixsmith.s6.compile import OVERLAY_SERVICES
@@ -33,8 +34,7 @@ _NUMBERS = {name.decode() for name in NUMBER_FILES}
 _ATTRIBUTE = re.compile(r"(\S+)\s+(true|false)\s+([^\s,]+)(?:,(\S+))?\s+(\S+)\s+(\S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(msgspec.Struct, frozen=True):
     """The new tree, complete and in order; what was done, one sentence each; what a person must still decide."""
 
     files: tuple[RenderedFile, ...]
@@ -65,11 +65,10 @@ def as_root(files: Sequence[RenderedFile], folder: str) -> tuple[RenderedFile, .
     raise UsageError(f"{folder}: no services of s6-overlay in this folder", hint=hint)
 
 
-@dataclass(slots=True)
-class _Directory:
+class _Directory(msgspec.Struct):
     """A directory of the old tree: its files by their path below it."""
 
-    files: dict[str, RenderedFile] = field(default_factory=dict)
+    files: dict[str, RenderedFile] = msgspec.field(default_factory=dict)
 
 
 class _Migrator:
