@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -67,7 +66,6 @@ class StoredPackage(InstallPackage, frozen=True):
     left_out: str = ""
 
 
-@dataclass(slots=True)
 class PackageRepository:
     """One repository for one architecture.
 
@@ -76,16 +74,25 @@ class PackageRepository:
     etc/apk/repositories, calls it.
     """
 
-    name: str
-    mirror: Mirror
-    folder: str
-    location: str
-    pin: str | None = None
-    keyring: Keyring | None = None
-    reporter: Reporter = silent
-    store: Store | None = None
-    _index: PackageIndex | None = field(default=None, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(
+        self,
+        name: str,
+        mirror: Mirror,
+        folder: str,
+        location: str,
+        pin: str | None = None,
+        keyring: Keyring | None = None,
+        reporter: Reporter = silent,
+    ) -> None:
+        self.name = name
+        self.mirror = mirror
+        self.folder = folder
+        self.location = location
+        self.pin = pin
+        self.keyring = keyring
+        self.reporter = reporter
+        self._index: PackageIndex | None = None
+        self._lock = threading.Lock()
 
     def index(self) -> PackageIndex:
         """The verified index, read once.

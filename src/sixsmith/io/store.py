@@ -36,11 +36,12 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO
+
+import msgspec
 
 from sixsmith.errors import DigestMismatch, FormatError, StoreError
 from sixsmith.io.packs import LASTING, Pack, Packs
@@ -73,8 +74,7 @@ class BlobDamaged(DigestMismatch):
     """The blob in the store was not what its name says, and has been removed: build or fetch it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(msgspec.Struct, frozen=True):
     """Something in the store that is not what its name says. `kind` is blob, record, root or missing."""
 
     kind: str

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -207,8 +206,7 @@ def same_node(one: Node, other: Node) -> bool:
     return one.kind == "directory" or one.kind == "fifo" or one.device == other.device
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True):
     """What one more layer must hold. All are paths of the tree but `whiteouts`, which are whiteout paths."""
 
     directories: tuple[str, ...]
