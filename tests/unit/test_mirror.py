@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -179,12 +180,10 @@ def test_other_urls_are_no_mirror(place: str) -> None:
 def test_a_disk_that_fails_is_said(root: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     if not mirror.is_folder:
         pytest.skip("a folder's failure")
-    opened: Callable[..., object] = Path.open
 
-    def fail(self: Path, *options: object, **named: object) -> object:
+    def fail(*options: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(FetchError, match=r"cannot be read \(Permission denied\)"):
         mirror.read(PACKAGE, limit=1 << 20)
-    monkeypatch.setattr(Path, "open", opened)

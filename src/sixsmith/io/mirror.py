@@ -6,20 +6,23 @@ as the other side has it, or an error that names the file and the mirror.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from sixsmith.errors import DigestMismatch, FetchError, UsageError
+from sixsmith.io.files import pieces
 from sixsmith.io.http import FileMissing, Http, Memory, Sink, TooLarge, hide_credentials
 from sixsmith.io.receipt import Trace
 
 __all__ = ["FileMissing", "Mirror"]
 
 _URL = r"([A-Za-z][A-Za-z0-9+.-]*)://"
-_CHUNK = 1 << 20
-_WHOLE = 16 << 20  # bytes of a file that are read at once, rather than put together from pieces
+_PIECE = 16 << 20
+_NO_PLACES = frozenset(["", ".", ".."])
 
 
 class Mirror:
@@ -143,28 +146,33 @@ class Mirror:
     def _at(self, path: str, *, folder: bool = False) -> Path | str:
         """Where the file is: a path for a folder, a URL otherwise. Raises FetchError for a path that leads out."""
         parts = path.split("/") if path or not folder else []
-        if any(part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in parts):
+        if not path.isprintable() or "\\" in path or not _NO_PLACES.isdisjoint(parts):
             raise FetchError(f"'{path}' is not a path on a mirror")
         if self._folder is not None:
-            return self._folder.joinpath(*parts)
+            return self._folder / path
         return "/".join([self._url, *(quote(part, safe="+~@:,=") for part in parts)])
 
     def _copy(self, source: Path, sink: Sink, limit: int | None, progress: Callable[[int, int], None] | None) -> int:
         """As `Http.fetch`, from a file."""
         self._trace.explain(source)
         try:
-            with source.open("rb", buffering=0) as file:
-                total = source.stat().st_size
+            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                if stat.S_ISDIR(status.st_mode):
+                    raise IsADirectoryError
+                total = status.st_size
                 if limit is not None and total > limit:
                     raise TooLarge(f"has {total:,} bytes")
                 done = 0
-                step = max(_CHUNK, min(total + 1, _WHOLE))
-                while chunk := file.read(step):
+                for chunk in pieces(descriptor, total, _PIECE):
                     done += len(chunk)
                     sink.write(chunk)
                     if progress:
                         progress(done, total)
                 return done
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise FileMissing(str(source)) from None
         except OSError as error:

@@ -44,6 +44,7 @@ from typing import IO, Any, BinaryIO
 import msgspec
 
 from sixsmith.errors import DigestMismatch, FormatError, StoreError
+from sixsmith.io.files import read_whole
 from sixsmith.io.packs import LASTING, Pack, Packs
 from sixsmith.io.records import CHECKSUM_SIZE, open_record, seal_record
 from sixsmith.model.digest import Digest, digest_of, hex_of, parse_digest
@@ -166,7 +167,7 @@ class Store:
         Raises BlobMissing when it is not there and BlobDamaged when it was damaged.
         """
         with self._blob(digest):
-            blob = _read_file(self._at(digest))
+            blob = read_whole(self._at(digest))
         found = digest_of(blob)
         if found != digest:
             self.discard(digest)
@@ -206,7 +207,7 @@ class Store:
         digest = verified or digest_of(blob)
         path = self._at(digest)
         with self._disk("write"):
-            if not _same_size(path, len(blob)) or _read_file(path) != blob:  # a damaged one would stay for ever
+            if not _same_size(path, len(blob)) or read_whole(path) != blob:  # a damaged one would stay for ever
                 self._write(path, blob, durable=durable, mode=0o444)
         self._seen_whole.add(digest)
         return digest
@@ -248,7 +249,7 @@ class Store:
     def record(self, kind: str, key: str) -> bytes | None:
         """The payload kept under this kind and key, or None; a damaged record is None too."""
         try:
-            raw = _read_file(self._record_path(kind, key))
+            raw = read_whole(self._record_path(kind, key))
         except OSError:
             return self._packs.find(kind, key) if kind in LASTING else None
         found = open_record(kind, raw)
@@ -712,11 +713,6 @@ def _write_whole(front: str, path: str, content: Bytes, *, durable: bool = False
         with suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-def _read_file(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
 
 
 def _same_size(path: Path | str, size: int) -> bool:
