@@ -164,7 +164,7 @@ class PackageRepository:
         if will_be_a_layer:
             # it will be a layer in most images: what is asked of a layer costs least while its bytes are at hand
             remember_diff_id(store, archive.data_digest, size, tar, entries)
-        else:
+        if not will_be_a_layer or archive.control.scripts:  # busybox's script reads its binary
             _source(store, archive.data_digest, what).remember(tar)  # it is about to be written into a shared layer
         _keep_record(store, checksum, archive, left_out, entries, at_once=dear)
         return _Verified(archive.data_digest, size, archive.control, entries, left_out)
