@@ -33,13 +33,16 @@ from sixsmith.oci.validate import vouch
 from sixsmith.rootfs.sources import GzipSource
 from sixsmith.rootfs.tree import Inline, Member, Node, Source
 
-__all__ = ["CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "remember_diff_id", "write_layers"]
+__all__ = ["BESIDE_LEVEL", "CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "remember_diff_id", "write_layers"]
 
 CHUNK = 4 << 20
 """Bytes of tar in one compressed member at most. Part of the format: another value is another digest."""
 
 COMPRESSIONS = ("gzip", "zstd")
 ZSTD_LEVEL = 9
+BESIDE_LEVEL = 3
+"""Of gzip, for what is written beside layers that are Alpine's own bytes. Measured over 61 packages, of which a fifth is
+written: a sixth less time than level 5, for half a percent more bytes in all."""
 
 _WORTH_A_THREAD = 24 << 20
 """Bytes of tar to be written from which a second thread is worth it. Two processors often share one core: each is slower
@@ -87,9 +90,11 @@ class _Compression:
         return gunzip(packed, what=what) if self.name == "gzip" else inflate_layer(packed, what=what)
 
 
-def compressor_named(compression: str = "gzip", level: int | None = None) -> str:
-    """Name, version and level of what compresses layers, for the lock. Raises UsageError for an unknown one."""
-    return _Compression(compression, level).key
+def compressor_named(compression: str = "gzip") -> str:
+    """Name, version and levels of what compresses layers, for the lock. Raises UsageError for an unknown one."""
+    if compression == "gzip":
+        return f"{compressor()} level {BESIDE_LEVEL}, single layers {GZIP_LEVEL}"
+    return _Compression(compression, None).key
 
 
 def remember_diff_id(
@@ -121,11 +126,13 @@ def write_layers(
     cell: str = "",
 ) -> tuple[Layer, ...]:
     """The layers of a plan as blobs in the store, from below. The bytes do not depend on `threads`: as many as are worth it
-    when None.
+    when None. A `level` of None is the compression's own for the plan's strategy.
 
     A verbatim layer's blob is taken from its source's `raw()` when the store lacks it. Raises StoreError when the store
     fails or such a source has no raw bytes, UsageError for an unknown compression, and whatever a source raises.
     """
+    if level is None and compression == "gzip" and plan.strategy != "single":
+        level = BESIDE_LEVEL
     chosen = _Compression(compression, level)
     if threads is None:
         threads = 2 if sum(layer.size for layer in plan.layers if layer.segments) >= _WORTH_A_THREAD else 1
