@@ -186,7 +186,10 @@ def test_another_compressor_gives_the_same_diff_ids_and_is_said(
     monkeypatch.setattr(write, "gzip_member", lambda data, level=1: real(data, 1))
     there = elsewhere(locked, tmp_path / "b").build("--json", "--frozen")
     assert there.code == 0, there.err
-    assert "this is libdeflate(deflate 99.1) level 3, single layers 5: written layers get other digests (same diff_ids)" in there.err
+    assert (
+        "this is libdeflate(deflate 99.1) level 3, single layers 5: written layers get other digests (same diff_ids)"
+        in there.err
+    )
     assert digests(here) != digests(there)
     for one, other in zip(here.document["images"], there.document["images"], strict=True):
         for left, right in zip(one["layers"], other["layers"], strict=True):

@@ -124,9 +124,12 @@ class Stack:
         self._drop(path)
 
     def lay(self, node: Node) -> None:
-        path = self._place(node.path)
-        if path != node.path:
-            node = replace(node, path=path)
+        path = node.path
+        above = self.nodes.get(path.rpartition("/")[0])
+        if above is None or above.kind != "directory":
+            path = self._place(path)
+            if path != node.path:
+                node = replace(node, path=path)
         old = self.nodes.get(path)
         if old is not None and not (old.kind == node.kind == "directory"):
             self.hide(path, False)

@@ -227,12 +227,15 @@ def plan_layers(
 def _checked(tree: Tree) -> Tree:
     """The tree with a root directory; raises FormatError for what a layer cannot say."""
     nodes = tree.nodes
+    sound = ""  # the directory of the node before, which is most often that of the next one
     for path, node in nodes.items():
         directory, _, name = path.rpartition("/")
         if name.startswith(WHITEOUT):
             raise FormatError(f"/{path}: a layer would read this name as a whiteout", hint="give the file another name")
-        if directory and (directory not in nodes or nodes[directory].kind != "directory"):
-            raise FormatError(f"/{path}: /{directory} is not a directory of the image")
+        if directory != sound:
+            if directory and (directory not in nodes or nodes[directory].kind != "directory"):
+                raise FormatError(f"/{path}: /{directory} is not a directory of the image")
+            sound = directory
         if node.kind == "hardlink" and (node.target not in nodes or nodes[node.target].kind != "file"):
             raise FormatError(f"/{path}: a hard link to /{node.target}, which is no file of the image")
     if "" in nodes:

@@ -33,7 +33,15 @@ from sixsmith.oci.validate import vouch
 from sixsmith.rootfs.sources import GzipSource
 from sixsmith.rootfs.tree import Inline, Member, Node, Source
 
-__all__ = ["BESIDE_LEVEL", "CHUNK", "COMPRESSIONS", "ZSTD_LEVEL", "compressor_named", "remember_diff_id", "write_layers"]
+__all__ = [
+    "BESIDE_LEVEL",
+    "CHUNK",
+    "COMPRESSIONS",
+    "ZSTD_LEVEL",
+    "compressor_named",
+    "remember_diff_id",
+    "write_layers",
+]
 
 CHUNK = 4 << 20
 """Bytes of tar in one compressed member at most. Part of the format: another value is another digest."""

@@ -123,19 +123,18 @@ def _anchors(names: list[str]) -> list[tuple[int, int]]:
 
 def _shape(names: list[str], length: int) -> bytes:
     """A regular expression of bytes for the table of locations."""
-    valid = range(len(_DIRECTORIES))
-    pieces: list[bytes] = []
-    for index in range(length):
-        lows = [_FIXED[names[2 * index]]] if names[2 * index] in _FIXED else valid
-        if 2 * index + 1 < len(names):
-            upper = names[2 * index + 1]
-            highs = [_FIXED[upper]] if upper in _FIXED else valid
-        else:
-            highs = [0]
-        allowed = bytes(low | high << 4 for low in lows for high in highs)
-        pieces.append(b"[" + re.escape(allowed) + b"]")
+    valid = tuple(range(len(_DIRECTORIES)))
+    fixed = {name: (location,) for name, location in _FIXED.items()}
+    halves = [fixed.get(name, valid) for name in names] + [(0,)] * (2 * length - len(names))
+    pieces = [_byte_of(low, high) for low, high in zip(halves[::2], halves[1::2], strict=True)]
     # most bytes may be anything valid; counted, they compile in a tenth of the time
     return b"".join(b"%b{%d}" % (piece, len(list(same))) for piece, same in groupby(pieces))
+
+
+@lru_cache(maxsize=64)
+def _byte_of(lows: tuple[int, ...], highs: tuple[int, ...]) -> bytes:
+    """A pattern for the bytes with one of these lower and one of these upper halves."""
+    return b"[" + re.escape(bytes(low | high << 4 for low in lows for high in highs)) + b"]"
 
 
 def suid_links(binary: bytes) -> tuple[str, ...]:
