@@ -51,8 +51,12 @@ def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None)
 
 
 def repeat(rounds: int, once: Callable[[int], Sample]) -> Sample:
-    """The medians of several runs; the highest of the memory."""
-    samples = [once(number) for number in range(rounds)]
+    """The medians of several rounds; the highest of the memory."""
+    return middle([once(number) for number in range(rounds)])
+
+
+def middle(samples: Sequence[Sample]) -> Sample:
+    """The medians of samples; the highest of the memory."""
     return Sample(
         statistics.median(sample.cpu for sample in samples),
         statistics.median(sample.wall for sample in samples),

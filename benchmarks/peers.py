@@ -28,7 +28,7 @@ def peers(ground: Ground, folder: Path) -> list[Peer]:
     """apk and tar first: everything else is held against it."""
     apk = _apk(ground, folder)
     if isinstance(apk, str):
-        return [Peer(name, None, apk) for name in ("apk add, tar, gzip -6", "buildah", "umoci")]
+        return [Peer(name, None, apk) for name in ("apk add, tar, gzip -6, sha256", "buildah", "umoci")]
     return [
         Peer("apk add, tar, gzip -6, sha256", lambda place: _with_tar(ground, apk, place)),
         _with_buildah(ground, apk),

@@ -11,13 +11,14 @@ from pathlib import Path
 from sixsmith.apk.archive import ControlSegment, open_package, package_entries
 from sixsmith.model.compression import gunzip
 from sixsmith.testing.keys import SigningKey, sample_key
+from sixsmith.testing.minirootfs import base_packages
 from sixsmith.testing.packages import SamplePackage, make_apk, make_index
 from sixsmith.testing.tars import SampleFile
 from sixsmith.testing.world import main_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCH = "x86_64"
-CHANGED = {"big": ("jq", "curl", "bash"), "small": ("wget", "nginx", "bash")}
+CHANGED = {"big": ("sqlite-libs", "curl", "bash"), "small": ("wget", "nginx", "bash")}
 """The package that changes is the first of these that is there: one with a layer of its own, and one that shares one."""
 
 
@@ -48,7 +49,7 @@ def find_ground(folder: Path) -> Ground:
         return Ground(f"{len(names)} packages of Alpine 3.19", repository, keys[0], names, data)
     key = sample_key()
     key.write_public(folder / "keys")
-    packages = main_packages("3.22", ARCH, key)
+    packages = [*base_packages("3.22", ARCH, key), *main_packages("3.22", ARCH, key)]
     _publish(folder / "sample", packages, key)
     return Ground(
         f"{len(packages)} sample packages",
