@@ -323,7 +323,7 @@ def _warn_of_compressors(lock: Lock, cells: Sequence[Variant], reporter: Reporte
             reporter(
                 Warned(
                     "",
-                    f"the lock was made with {then}, this is {here}: written layers get other digests (same diff_ids)",
+                    f"the lock was made with {then}, this is {here}: written layers may get other digests (same diff_ids)",
                     "`sixsmith lock` takes the new one; verbatim layers stay as they are",
                 )
             )

@@ -12,6 +12,7 @@ from sixsmith.io.store import Store
 from sixsmith.layers.merge import apply_layer, apply_nodes, changes, tree_from_archive
 from sixsmith.layers.plan import BIG, ExistingLayer, LayerOverlay, LayerPackage, LayerPlan, plan_layers
 from sixsmith.layers.write import write_layers
+from sixsmith.model.digest import Digest
 from sixsmith.rootfs.tree import OVERLAY, Inline, Node, Tree, node_from_entry
 
 replace = msgspec.structs.replace
@@ -176,6 +177,20 @@ def test_all_names_of_a_changed_file_travel_together() -> None:
     tree.nodes["a"] = replace(tree.nodes["a"], mode=0o600)
     assert changes(lower, tree).others == ("a", "b", "c")
     assert world.seen(apply_nodes(lower, [tree.nodes[path] for path in "abc"])) == world.seen(tree)
+
+
+def test_the_order_of_files_is_no_matter_of_compression() -> None:
+    """Of a parent's layers, whose digests are another compressor's business, as of any archives."""
+    orders = set()
+    for digests in (("1" * 64, "2" * 64), ("2" * 64, "1" * 64)):
+        tree = Tree()
+        for name, digest in zip(("a", "b"), digests, strict=True):
+            archive = world.Archive([member(f"{name}{number}", content=b"x") for number in range(3)])
+            archive.digest = Digest(f"sha256:{digest}")
+            tree = apply_layer(tree, archive.entries, archive)
+        (layer,) = plan_layers(tree=tree, strategy="single").layers
+        orders.add(tuple(node.path for segment in layer.segments for node in segment.nodes))
+    assert orders == {("", "a0", "a1", "a2", "b0", "b1", "b2")}
 
 
 def test_a_written_link_repeats_what_its_target_says() -> None:

@@ -19,7 +19,7 @@ between may have listed with other ones. (Directory mtimes are the tree's, whate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -501,7 +501,7 @@ class _Planner:
                 laid[path] = replace(
                     node, mode=target.mode, uid=target.uid, gid=target.gid, mtime=target.mtime, xattrs=target.xattrs
                 )
-        return Segment(name, tuple(sorted(laid.values(), key=_rank)), cached)
+        return Segment(name, tuple(_sorted(laid.values())), cached)
 
     def _lay(self, layer: PlannedLayer, nodes: Sequence[Node]) -> None:
         self.layers.append(layer)
@@ -522,15 +522,26 @@ def _written(
 _RANKS = {"directory": 0, "hardlink": 3}
 
 
-def _rank(node: Node) -> tuple[int, str, str]:
+def _sorted(nodes: Collection[Node]) -> list[Node]:
     """Directories before whiteouts before files before links, each in the order of their names.
 
-    Files of one archive stand together, so that it is inflated once.
+    Files of one archive stand together, so that it is inflated once; archives by the first name in each, and not by their
+    digests, which are another compressor's business where the archive is a parent's layer.
     """
-    if node.path.rpartition("/")[2].startswith(WHITEOUT):
-        return 1, "", node.path
-    archive = node.content.source.digest if isinstance(node.content, Member) else ""
-    return _RANKS.get(node.kind, 2), archive, node.path
+    first: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node.content, Member):
+            digest = node.content.source.digest
+            if digest not in first or node.path < first[digest]:
+                first[digest] = node.path
+
+    def rank(node: Node) -> tuple[int, str, str]:
+        if node.path.rpartition("/")[2].startswith(WHITEOUT):
+            return 1, "", node.path
+        archive = first[node.content.source.digest] if isinstance(node.content, Member) else ""
+        return _RANKS.get(node.kind, 2), archive, node.path
+
+    return sorted(nodes, key=rank)
 
 
 def _first_name(node: Node) -> str:
