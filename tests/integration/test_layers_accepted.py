@@ -70,7 +70,8 @@ def family(data: Path) -> dict[str, Any]:
     own = {"name": "own", "url": "own/v{alpine}/own", "key": "own/own@k.rsa.pub"}
     cells = {"base": "packages", "arch": ["x86_64"], "matrix": {"alpine": ["3.19"], "s6-overlay": ["3.2.1.0"]}}
     cells |= {"repositories": [bench, own], "packages": [*names, "odd", "odder"], "entrypoint": ["/init"]}
-    return {"name": "bench", "images": {name: {**cells, "tag": "1", "layers": how} for name, how in LAYERS.items()}}
+    images = {name: {**cells, "tag": "1", "layers": how} for name, how in LAYERS.items()}
+    return {"name": "bench", "images": {**images, "zstd": {**images["sixteen"], "compression": "zstd"}}}
 
 
 class Built(Workplace):
@@ -83,7 +84,7 @@ class Built(Workplace):
         self.places = ["--mirror", str(upstream / "alpine"), "--overlay-mirror", str(upstream / "s6-overlay")]
         make_odd_packages(folder / "own")
         self.write(json.dumps(family(data)))
-        self.outcome = self.build("--json", "-q", "--archive", self.archive)
+        self.outcome = self.build("--json", "-q", "--archive", self.archive, *LAYERS)
         assert self.outcome.code == 0, self.outcome.err
         self.images = {image["id"].partition(":")[0]: image for image in self.outcome.document["images"]}
 
@@ -208,6 +209,26 @@ def podman_tree(podman: list[str], image: str) -> Seen:
         return mounted(tree)
     finally:
         run(*podman, "image", "umount", image)
+
+
+def test_zstd(built: Built, pushed: str, tmp_path: Path) -> None:
+    """What is asked of new tools alone: older umoci, docker and all docker archives refuse it."""
+    skopeo, archive = [tool("skopeo"), "--insecure-policy"], tmp_path / "zstd.tar"
+    outcome = built.build("--json", "-q", "--archive", archive, "zstd")
+    assert outcome.code == 0, outcome.err
+    (image,) = outcome.document["images"]
+    kinds = {layer["kind"]: layer["media_type"].rpartition("+")[2] for layer in image["layers"]}
+    assert kinds == {"overlay": "zstd", "verbatim": "gzip", "spliced": "zstd", "top": "zstd"}
+    assert image["size"] < built.images["sixteen"]["size"]
+    keep = ["-q", "--all", "--preserve-digests"]
+    run(*skopeo, "copy", *keep, f"oci:{built.dist / 'zstd'}:1", f"oci:{tmp_path}/copied:1")
+    trees = {}
+    with containers("podman") as podman:
+        trust = ["--signature-policy", policy(tmp_path)]
+        run(*podman, "load", "-q", *trust, "-i", archive)
+        run(*podman, "pull", "-q", "--tls-verify=false", *trust, f"{pushed}/one:1")
+        trees = {"zstd": podman_tree(podman, "zstd:1"), "one": podman_tree(podman, f"{pushed}/one:1")}
+    all_alike(trees)
 
 
 def test_docker(built: Built, pushed: str) -> None:
