@@ -24,6 +24,8 @@ from test_layers_built import APART, Real
 from commandline import Outcome, clean_environment, digests, files_below
 from sixsmith.io.store import Store
 from sixsmith.model.digest import Digest
+from sixsmith.oci.spec import INDEX, Descriptor
+from sixsmith.oci.validate import validate_image
 
 pytestmark = pytest.mark.data
 
@@ -136,6 +138,37 @@ def test_builds_beside_each_other(places: tuple[Real, Real]) -> None:
             assert digests(Outcome(0, out.decode(), "")) == right[number]
     assert place.damages() == []
     assert files_below(place.folder / "dist0") == files_below(place.folder / "dist1")
+
+
+# ---- upkeep
+
+
+def test_gc_keeps_what_tags_need_and_du_adds_up(places: tuple[Real, Real]) -> None:
+    """After a family moved on: what only its former images needed goes, its tags stay whole, and the next build is the same."""
+    place, _ = places
+    names = [name for name in place.names("main") if name not in APART]
+    for packages in (names[:9], names[9:18]):
+        write_family(place, packages)
+        built = place.build("--json", "-q")
+        assert built.code == 0, built.err
+    before = place.run("store", "du", "--json", *place.options()[:2]).document["bytes"]
+    assert sum(before.values()) == bytes_below(place.store / "blobs", place.store / "records", place.store / "tmp")
+    roots = place.roots()
+    freed = place.run("store", "gc", "--json", *place.options()[:2]).document["freed"]
+    after = place.run("store", "du", "--json", *place.options()[:2]).document["bytes"]
+    assert freed == sum(before.values()) - sum(after.values()) >= before["cache"] > 0
+    assert (after["images"], after["cache"], place.roots()) == (before["images"], 0, roots)
+    assert place.damages() == []
+    with Store(place.store) as store:
+        for digest in roots.values():
+            root = Digest(digest)
+            assert validate_image(store, Descriptor(INDEX, root, store.size(root)), deep=True) == []
+    shutil.rmtree(place.dist)
+    assert digests(place.build("--json", "-q")) == digests(built)
+
+
+def bytes_below(*folders: Path) -> int:
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 # ---- bit rot

@@ -13,16 +13,19 @@ import random
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import deflate
 import pytest
 
 import layer_world as world
 from commandline import Outcome, Workplace
 from sixsmith.io.store import Store
 from sixsmith.testing.keys import SigningKey
+from sixsmith.testing.loopback import FileServer
 from sixsmith.testing.packages import make_apk
 from sixsmith.testing.repository import make_repository
 
@@ -170,6 +173,41 @@ def test_a_changed_application_moves_its_layer_and_the_database(place: Real, siz
     moved = [layer for number, layer in enumerate(made[1]) if before[number] != after[number]]
     assert [layer["kind"] for layer in moved] == [kind, "top"]
     assert "app 1.1-r0" in moved[0]["names"]
+
+
+# ---- each thing once
+
+
+def test_a_family_takes_each_package_once(place: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+    """18 cells over one set of packages: each is fetched once, inflated as often as for one cell, compressed once if at all."""
+    inflated: Counter[str] = Counter()
+    packed: Counter[str] = Counter()
+
+    def count(name: str, counter: Counter[str], least: int) -> None:
+        real = getattr(deflate, name)
+
+        def counted(data: Any, *more: Any) -> Any:
+            if len(data) >= least:
+                counter[hashlib.sha256(data).hexdigest()] += 1
+            return real(data, *more)
+
+        monkeypatch.setattr(deflate, name, counted)
+
+    count("gzip_decompress", inflated, 0)
+    count("gzip_compress", packed, 16 << 10)  # smaller members are not worth keeping
+    cells = {"packages": place.names("bench"), "repositories": [place.bench]}
+    cells["matrix"] = {"alpine": ["3.19"], "s6-overlay": ["2.1.0.2", "3.2.1.0"]}
+    images = {f"i{number}": {**cells, "tag": "{s6-overlay}", "env": {"N": str(number)}} for number in range(9)}
+    with FileServer(place.alpine.parent) as server:
+        place.bench["url"] = f"{server.url}/alpine/v3.19/bench"
+        place.make(images)
+        fetched = Counter(request.path for request in server.requests if request.path.endswith(".apk"))
+    assert len(fetched) == 61 and set(fetched.values()) == {1}
+    data = {promised(file)[1].removeprefix("sha256:") for file in (place.alpine / "v3.19/bench/x86_64").glob("*.apk")}
+    times = Counter(inflated[digest] for digest in data)
+    assert times[1] + times[2] == len(data)
+    assert times[2] < 8  # big ones that were to be layers and then are none
+    assert packed and set(packed.values()) == {1}
 
 
 # ---- every cut is the same tree

@@ -57,6 +57,21 @@ def test_inspect_shows_layers_with_reasons_packages_and_settings(
     assert all(layer["reason"] for layer in seen["layers"])
 
 
+def test_plan_says_why_each_layer_is_what_it_is_before_and_after_the_build(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = []
+    for _ in range(2):
+        assert run(["plan", "b", *options, "--json"]) == 0
+        planned.append(json.loads(capsys.readouterr().out)["plans"][0]["layers"])
+        assert run(["inspect", "b", *options, "--json"]) == 0
+        seen = json.loads(capsys.readouterr().out)["layers"]
+    assert all(layer["reason"] for layers in planned for layer in layers)
+    assert [(layer["kind"], layer["reason"]) for layer in planned[1]] == [(one["kind"], one["reason"]) for one in seen]
+    assert run(["plan", "b", *options]) == 0
+    assert f"layer     top      top: {seen[-1]['reason']}" in capsys.readouterr().out
+
+
 def test_a_layout_is_the_cell_that_it_was_built_from(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
