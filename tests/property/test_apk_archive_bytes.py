@@ -99,8 +99,9 @@ def test_names_never_lead_out(parts: list[tuple[str, bytes, str]]) -> None:
     except (VerificationError, ValueError):
         return
     for entry in entries:
+        assert not entry.path.startswith(".")  # a target may: that file is never there, and the installer says so
         for path in [entry.path] + [entry.target] * (entry.kind == "hardlink"):
-            assert not path.startswith((".", "/"))
+            assert not path.startswith("/")
             assert not {"", ".", ".."} & set(path.split("/"))
 
 
