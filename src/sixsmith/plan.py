@@ -34,7 +34,7 @@ __all__ = [
     "plan_of_steps",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Goes up whenever the same plan would make other bytes than before: it empties every image cache at once."""
 
 
