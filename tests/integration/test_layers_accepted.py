@@ -34,6 +34,7 @@ pytestmark = pytest.mark.data
 LAYERS = {"one": "single", "sixteen": {"budget": "16"}, "sixty": "per-package"}
 EVERYTHING = bool(os.environ.get("SIXSMITH_EXHAUSTIVE"))
 """Each image with each tool on each way; else each tool and each way once or twice."""
+COMPARED = tuple(LAYERS) if EVERYTHING else ("one", "sixty")
 CAPABLE = {"security.capability": bytes.fromhex("0100000200040000000000000000000000000000"), "user.note": b"\0odd\xff"}
 
 
@@ -194,7 +195,7 @@ def test_podman(built: Built, pushed: str, tmp_path: Path) -> None:
     with containers("podman") as podman:
         trust = ["--signature-policy", policy(tmp_path)]
         run(*podman, "load", "-q", *trust, "-i", built.archive)
-        trees |= {name: podman_tree(podman, f"localhost/{name}:1") for name in LAYERS}
+        trees |= {name: podman_tree(podman, f"localhost/{name}:1") for name in COMPARED}
         run(*podman, "rmi", "--all", "--force")
         for name in LAYERS if EVERYTHING else ():
             run(*podman, "pull", "-q", "--tls-verify=false", *trust, f"{pushed}/{name}:1")
@@ -222,6 +223,8 @@ def test_zstd(built: Built, pushed: str, tmp_path: Path) -> None:
     assert image["size"] < built.images["sixteen"]["size"]
     keep = ["-q", "--all", "--preserve-digests"]
     run(*skopeo, "copy", *keep, f"oci:{built.dist / 'zstd'}:1", f"oci:{tmp_path}/copied:1")
+    if not EVERYTHING:
+        return
     trees = {}
     with containers("podman") as podman:
         trust = ["--signature-policy", policy(tmp_path)]
@@ -238,7 +241,8 @@ def test_docker(built: Built, pushed: str) -> None:
         for name, image in built.images.items():
             (loaded,) = json.loads(run(*docker, "image", "inspect", f"{name}:1"))
             assert loaded["RootFS"]["Layers"] == [layer["diff_id"] for layer in image["layers"]]
-            trees[name] = in_docker(docker, f"{name}:1")
+            if name in COMPARED:
+                trees[name] = in_docker(docker, f"{name}:1")
         run(*docker, "rmi", "--force", *(f"{name}:1" for name in LAYERS))
         for name in LAYERS if EVERYTHING else ["sixty"]:
             run(*docker, "pull", "-q", f"{pushed}/{name}:1")
