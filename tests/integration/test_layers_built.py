@@ -127,10 +127,11 @@ def test_the_digest_of_every_verbatim_layer_is_the_datahash(place: Real) -> None
 
 def test_minirootfs_and_old_overlays_are_themselves_and_the_overlay_is_the_same_everywhere(place: Real) -> None:
     overlays = ("1.21.4.0", "2.1.0.2", "3.2.1.0")
-    cells = {"base": "minirootfs", "matrix": {"alpine": ["3.8", "3.12", "3.16", "3.20"], "s6-overlay": list(overlays)}}
-    place.write(
-        json.dumps({"name": "f", "images": {"a": {**cells, "arch": ["x86_64"], "tag": "{alpine}-{s6-overlay}"}}})
-    )
+    axes = {"alpine": ["3.8", "3.12", "3.16", "3.20"], "s6-overlay": list(overlays)}
+    bare = {"base": "minirootfs", "matrix": axes, "arch": ["x86_64"], "tag": "{alpine}-{s6-overlay}"}
+    more = {**bare, "matrix": {**axes, "alpine": ["3.16"]}, "packages": ["bash"], "repositories": ["main"]}
+    more["files"] = [{"path": "/etc/s6/init/x", "content": "in the overlay's folders"}]
+    place.write(json.dumps({"name": "f", "images": {"bare": bare, "more": more}}))
     outcome = place.build("--json", "-q")
     assert outcome.code == 0, outcome.err
     found: dict[str, set[str]] = {}
