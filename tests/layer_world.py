@@ -13,6 +13,7 @@ from sixsmith.model.digest import Digest, digest_of
 from sixsmith.model.tar import END_OF_ARCHIVE, Kind, TarEntry, padding, parse_tar, tar_header
 from sixsmith.oci.blobs import Blobs, inflate_layer
 from sixsmith.oci.spec import Layer
+from sixsmith.rootfs import tree as tree_module
 from sixsmith.rootfs.tree import Node, Tree, node_from_entry
 
 Member = tuple[TarEntry, bytes]
@@ -154,6 +155,19 @@ def seen(tree: Tree) -> dict[str, tuple[object, ...]]:
     for path, node in tree.nodes.items():
         found[path] = _seen(node, tree)
     return dict(sorted(found.items()))
+
+
+def exactly(tree: Tree) -> list[tuple[object, ...]]:
+    """All that is known of a tree, in its order; of contents, where they are."""
+    return [
+        (
+            *(getattr(node, field) for field in node.__struct_fields__ if field != "content"),
+            (node.content.source.digest, node.content.offset, node.content.size)
+            if isinstance(node.content, tree_module.Member)
+            else node.content,
+        )
+        for node in tree
+    ]
 
 
 def seen_of(image: Mapping[str, Any], blobs: Blobs) -> dict[str, tuple[object, ...]]:

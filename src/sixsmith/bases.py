@@ -23,13 +23,13 @@ from sixsmith.layers.plan import ExistingLayer
 from sixsmith.model.digest import Digest
 from sixsmith.model.tar import Kind, parse_tar
 from sixsmith.oci.blobs import BlobSource
-from sixsmith.oci.spec import ImageConfig, Manifest, parse_config, parse_manifest
+from sixsmith.oci.spec import ImageConfig, Layer, Manifest, parse_config, parse_manifest
 from sixsmith.plan import BaseFacts, PlannedFile
 from sixsmith.rootfs.bases import Minirootfs, read_minirootfs
 from sixsmith.rootfs.tree import BASE, Member, Node, Tree
 from sixsmith.variant import Variant
 
-__all__ = ["Base", "EmptyBase", "ImageBase", "MinirootfsBase"]
+__all__ = ["Base", "EmptyBase", "ImageBase", "MinirootfsBase", "open_base", "remember_image"]
 
 
 class Base(Protocol):
@@ -168,7 +168,7 @@ class ImageBase:
         tree = _kept_tree(self.store, self.manifest_digest, sources)
         if tree is None:
             tree = self._merged(sources)
-            _keep_tree(self.store, self.manifest_digest, sources, tree)
+            _keep_tree(self.store, self.manifest_digest, [source.digest for source in sources], tree)
         self.known_tree = tree
         return tree.copy()
 
@@ -242,13 +242,14 @@ def _kept_tree(store: Store, manifest: Digest, sources: Sequence[BlobSource]) ->
     return tree
 
 
-def _keep_tree(store: Store, manifest: Digest, sources: Sequence[BlobSource], tree: Tree) -> None:
-    layer_of = {id(source): number for number, source in enumerate(sources)}
+def _keep_tree(store: Store, manifest: Digest, layers: Sequence[Digest], tree: Tree) -> None:
+    """`layers` are the digests of the image's layers, from below."""
+    layer_of = {digest: number for number, digest in enumerate(layers)}
     nodes = []
     for node in tree:
         layer, offset = -1, 0
         if isinstance(node.content, Member):
-            layer, offset = layer_of[id(node.content.source)], node.content.offset
+            layer, offset = layer_of[node.content.source.digest], node.content.offset
         elif node.content is not None or node.origin != BASE:
             return  # not something that layers merge to
         nodes.append(
@@ -276,10 +277,22 @@ def _remembered_database(store: Store, digest: Digest, tree: Callable[[], Tree])
     kept = store.record("database", digest)
     if kept is not None:
         return msgspec.msgpack.decode(kept, type=_Database)
-    read = tree()
-    database = _Database(read.read(INSTALLED) or b"", read.read(WORLD) or b"")
+    return _keep_database(store, digest, tree())
+
+
+def _keep_database(store: Store, digest: Digest, tree: Tree) -> _Database:
+    database = _Database(tree.read(INSTALLED) or b"", tree.read(WORLD) or b"")
     store.keep("database", digest, msgspec.msgpack.encode(database))
     return database
+
+
+def remember_image(store: Store, manifest: Digest, layers: Sequence[Layer], *, tree: Tree, merged: Tree) -> None:
+    """Keeps what an `ImageBase` will ask of an image that was just made: its `layers` and what they are `merged` to.
+
+    `tree` is the same as it was put together, with contents that are still at hand.
+    """
+    _keep_tree(store, manifest, [layer.digest for layer in layers], merged)
+    _keep_database(store, manifest, tree)
 
 
 def _records(installed: bytes) -> tuple[PackageRecord, ...]:

@@ -16,7 +16,7 @@ import msgspec
 
 from sixsmith import catalog
 from sixsmith.assemble import assemble_tree, completed
-from sixsmith.bases import Base, ImageBase, open_base
+from sixsmith.bases import Base, ImageBase, open_base, remember_image
 from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable, UsageError
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
 from sixsmith.io.http import FileMissing
@@ -25,6 +25,7 @@ from sixsmith.io.repository import fetch_packages
 from sixsmith.io.store import BlobDamaged, BlobMissing, Store
 from sixsmith.io.supply import Supply
 from sixsmith.layers.plan import plan_layers
+from sixsmith.layers.stacked import stacked_tree
 from sixsmith.layers.write import write_layers
 from sixsmith.matrix import Family
 from sixsmith.model.digest import Digest, digest_of
@@ -122,11 +123,18 @@ class BuiltFamily(msgspec.Struct, frozen=True):
 
 
 def build_image(
-    plan: BuildPlan, base: Base, *, supply: Supply, store: Store, reporter: Reporter = silent
+    plan: BuildPlan,
+    base: Base,
+    *,
+    supply: Supply,
+    store: Store,
+    is_parent: bool = False,
+    reporter: Reporter = silent,
 ) -> BuiltImage:
     """The image of a plan, in the store and validated. One that was made before is known by its plan's id.
 
-    Raises what its steps raise; nothing refers to what they wrote then.
+    Of one that `is_parent` what its children will ask is remembered while it is at hand. Raises what its steps raise;
+    nothing refers to what they wrote then.
     """
     started = time.perf_counter()
     variant = plan.variant
@@ -175,6 +183,9 @@ def build_image(
         built = BuiltImage(
             variant, plan, image.descriptor, image.size, layers, assembly.warnings, False, time.perf_counter() - started
         )
+        if is_parent:
+            merged = stacked_tree(layer_plan, layers, store, base.tree())
+            remember_image(store, image.descriptor.digest, layers, tree=assembly.tree, merged=merged)
         store.flush()  # an image is remembered when what is known of its layers is
         _remember(built, digest_of(image.config), store)
     for warning in built.warnings:
@@ -204,6 +215,7 @@ class Line:
         self._reporter = reporter
         self._built: dict[str, BuiltImage] = {}
         self._bases: dict[str, ImageBase] = {}
+        self._parents = {cell.parent for cell in family.cells if cell.parent is not None}
 
     def plan(self, variant: Variant) -> tuple[BuildPlan, Base]:
         """The plan of a cell and what it stands on; its parents are built when they were not."""
@@ -274,7 +286,10 @@ class Line:
     def _build(self, variant: Variant) -> BuiltImage:
         try:
             plan, base = self.plan(variant)
-            return build_image(plan, base, supply=self._supply, store=self._store, reporter=self._reporter)
+            is_parent = variant.id in self._parents
+            return build_image(
+                plan, base, supply=self._supply, store=self._store, is_parent=is_parent, reporter=self._reporter
+            )
         except FileMissing as error:
             if error.hint is not None or self._lock is None or not self._lock.holds(variant):
                 raise

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import deflate
+import msgspec
 import pytest
 
 import layer_world as world
 from commandline import Outcome, Workplace
+from sixsmith.bases import ImageBase
 from sixsmith.io.store import Store
 from sixsmith.testing.keys import SigningKey
 from sixsmith.testing.loopback import FileServer
@@ -58,7 +60,8 @@ class Real(Workplace):
     def make(self, images: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Builds these images of Alpine 3.19 from its packages; what `build --json` says of each, by image name."""
         cells = {"base": "packages", "arch": ["x86_64"], "matrix": {"alpine": ["3.19"]}, "tag": "1"}
-        self.write(json.dumps({"name": "f", "images": {name: {**cells, **image} for name, image in images.items()}}))
+        whole = {name: image if "from" in image else {**cells, **image} for name, image in images.items()}
+        self.write(json.dumps({"name": "f", "images": whole}))
         outcome: Outcome = self.build("--json", "-q")
         assert outcome.code == 0, outcome.err
         return {image["id"].partition(":")[0]: image for image in outcome.document["images"]}
@@ -209,6 +212,49 @@ def test_a_family_takes_each_package_once(place: Real, monkeypatch: pytest.Monke
     assert times[1] + times[2] == len(data)
     assert times[2] < 8  # big ones that were to be layers and then are none
     assert packed and set(packed.values()) == {1}
+
+
+# ---- what others stand on
+
+
+def test_what_is_remembered_of_a_parent_is_what_its_layers_merge_to(place: Real) -> None:
+    chance = random.Random(7)
+    names = [name for name in place.names("main") if name not in APART]
+    images: dict[str, Any] = {}
+    for number, (alpine, overlay) in enumerate([("3.8", "2.1.0.2"), ("3.12", "2.1.0.2"), ("3.20", "3.2.1.0")]):
+        matrix = {"alpine": [alpine], "s6-overlay": [overlay]}
+        images[f"parent-mini{number}"] = {"base": "minirootfs", "matrix": matrix}
+        hello = [{"path": "/etc/hello", "content": "hello"}]
+        images[f"grandchild-mini{number}"] = {"from": f"parent-mini{number}", "tag": "1", "files": hello}
+    for number, image in enumerate(random_images(chance, names)):
+        images[f"parent{number}"] = {**image, "layers": chance.choice(list(cuts(chance).values()))}
+        child = {"tag": "1", "repositories": ["main"]}
+        images[f"child{number}"] = {**child, "from": f"parent{number}", "packages": [chance.choice(names)]}
+        images[f"grandchild{number}"] = {**child, "from": f"child{number}", "packages": [chance.choice(names)]}
+    made = place.make(images)
+    seen = 0
+    with Store(place.store) as store:
+        for name, image in made.items():
+            manifest = image["digest"]
+            if name.startswith("grandchild"):
+                assert store.record("tree", manifest) is None
+                continue
+            parent = ImageBase(store, manifest, "parent", name)
+            remembered = parent.tree()
+            database = store.record("database", manifest)
+            assert parent.facts.installed
+            for kind in ("tree", "database"):
+                assert store.record(kind, manifest) is not None
+                store.record_file(kind, manifest).unlink(missing_ok=True)
+                store.keep(kind, manifest, b"\xc1")  # which is nothing
+            again = ImageBase(store, manifest, "parent", name)
+            assert world.exactly(again.tree()) == world.exactly(remembered)
+            assert msgspec.msgpack.decode(database) == {
+                "installed": remembered.read("lib/apk/db/installed"),
+                "world": remembered.read("etc/apk/world"),
+            }
+            seen += len(remembered)
+    assert seen > 1000
 
 
 # ---- every cut is the same tree

@@ -14,6 +14,7 @@ import layer_world as world
 from sixsmith.io.store import Store
 from sixsmith.layers.merge import apply_nodes, tree_from_archive
 from sixsmith.layers.plan import ExistingLayer, LayerOverlay, LayerPackage, plan_layers
+from sixsmith.layers.stacked import stacked_tree
 from sixsmith.layers.write import write_layers
 from sixsmith.model.arch import ARCHES
 from sixsmith.model.compression import gunzip, split_members
@@ -108,8 +109,11 @@ def test_the_bench_set_merges_to_one_tree_by_every_strategy(bench: list[Apk], st
     wanted = world.seen(tree)
     counts = {}
     for strategy in ("shared", "single", "per-package"):
-        layers = write_layers(plan_layers(tree=tree, packages=packages, strategy=strategy), store)
-        found = world.seen(world.unpacked(layers, store))
+        plan = plan_layers(tree=tree, packages=packages, strategy=strategy)
+        layers = write_layers(plan, store)
+        unpacked = world.unpacked(layers, store)
+        assert world.exactly(stacked_tree(plan, layers, store, Tree())) == world.exactly(unpacked)
+        found = world.seen(unpacked)
         found.pop("")
         assert found == wanted
         counts[strategy] = len(layers)
@@ -242,7 +246,9 @@ def test_the_overlay_is_one_blob_for_every_release(
         tree = apply_nodes(tree, fresh)
         plan = plan_layers(tree=tree, base=base, base_tree=base_tree, overlay=overlay)
         layers = write_layers(plan, store)
-        assert world.seen(world.unpacked(layers, store)) == world.seen(tree)
+        unpacked = world.unpacked(layers, store)
+        assert world.seen(unpacked) == world.seen(tree)
+        assert world.exactly(stacked_tree(plan, layers, store, base_tree)) == world.exactly(unpacked)
         digests |= {layer.digest for layer in layers if layer.kind == "overlay"}
     assert len(digests) == 1
     assert (digests == {tarballs[0].digest}) == verbatim

@@ -16,6 +16,7 @@ from sixsmith.layers import merge
 from sixsmith.layers import plan as planning
 from sixsmith.layers.merge import apply_nodes, tree_from_archive
 from sixsmith.layers.plan import ExistingLayer, LayerPackage, plan_layers
+from sixsmith.layers.stacked import stacked_tree
 from sixsmith.layers.write import write_layers
 from sixsmith.oci.spec import Layer
 from sixsmith.rootfs.tree import OVERLAY, Inline, Node, Tree, node_from_entry
@@ -160,6 +161,41 @@ def test_a_child_on_the_layers_of_its_parent_merges_to_its_own_tree(scenario: Sc
                 )
                 for layer in parent
             )
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(scenarios(), st.data())
+def test_what_was_just_written_is_stacked_as_it_would_be_read(scenario: Scenario, data: st.DataObject) -> None:
+    tree, packages, base, base_tree = scenario
+    for node in data.draw(st.lists(odd_nodes(), max_size=3)):
+        tree.put(node)
+    store = world.MemoryBlobs()
+    for strategy in planning.STRATEGIES:
+        plan = plan_layers(tree=tree, packages=packages, base=base, base_tree=base_tree, strategy=strategy)
+        parent = write_layers(plan, store)
+        merged = world.unpacked(parent, store)
+        assert world.exactly(stacked_tree(plan, parent, store, base_tree or Tree())) == world.exactly(merged)
+    below = [_existing(layer) for layer in parent]
+    child, package = world.install(merged.copy(), "child", data.draw(archives()), size=planning.BIG)
+    child = laid(child, data.draw)
+    for strategy in planning.STRATEGIES:
+        plan = plan_layers(tree=child, packages=[package], base=below, base_tree=merged, strategy=strategy)
+        layers = write_layers(plan, store)
+        assert world.exactly(stacked_tree(plan, layers, store, merged)) == world.exactly(world.unpacked(layers, store))
+
+
+@st.composite
+def odd_nodes(draw: st.DrawFn) -> Node:
+    """What a plain tar header cannot hold, or holds otherwise than a file."""
+    path = draw(st.sampled_from(["x" * 101, "é", "\udcff", "long" * 60, "y"]))
+    xattrs = draw(st.sampled_from([(), (("user.b", b"2"), ("user.a", b"1"))]))
+    content = draw(st.binary(max_size=3))
+    kind, size, device = draw(
+        st.sampled_from([("file", len(content), (0, 0)), ("char", 0, (5, 1)), ("fifo", 0, (0, 0))])
+    )
+    uid, mtime = draw(st.sampled_from([0, 8**7])), draw(st.sampled_from([0, -1, 8**11]))
+    held = Inline(content) if kind == "file" else None
+    return Node(path, kind, 0o644, uid, 0, mtime, size, "", xattrs, None, device, "top", held)
 
 
 def _existing(layer: Layer) -> ExistingLayer:
