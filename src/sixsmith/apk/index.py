@@ -20,7 +20,7 @@ from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.version import VersionKey, is_valid_version, version_key
 from sixsmith.errors import FormatError
 
-__all__ = ["PackageIndex", "PackageRecord"]
+__all__ = ["Links", "Offering", "PackageIndex", "PackageRecord"]
 
 _MAX_RECORD = 1 << 20  # bytes; the largest real one is near 60 KB
 _MAX_NUMBER_DIGITS = 15
@@ -157,9 +157,19 @@ class PackageRecord:
         return found
 
     @property
+    def offered_names(self) -> list[str]:
+        """The names of `offered`."""
+        return [name for name, _ in self.offered]
+
+    @property
     def version_key(self) -> VersionKey:
         """The tuple by which the version is ordered."""
         return version_key(self.version)
+
+    def versions_of(self, name: str) -> tuple[VersionKey | None, ...]:
+        """The versions in which it is or provides `name`, its own first; None for what has no version."""
+        own = (self.version_key,) if self.name == name else ()
+        return (*own, *[key for offered, key in self.offered if offered == name])
 
     def _parsed(self, words: tuple[str, ...], field: str) -> tuple[Dependency, ...]:
         try:
@@ -243,6 +253,14 @@ def _called(fields: dict[str, str]) -> str:
     return "an index record"
 
 
+Links = tuple[str, list[str], list[str]]
+"""A record's name, the names that it depends on, the names that it provides."""
+
+
+Offering = tuple[PackageRecord, tuple[VersionKey | None, ...]]
+"""A record, and the versions in which it is or provides the name that was asked for."""
+
+
 class _Mentions:
     """For each name, the byte offsets of the lines that mention it. Most names are mentioned once, so the first offset is
     kept bare: twenty thousand small lists would cost more than all the searching.
@@ -263,11 +281,19 @@ class _Mentions:
 
 
 class PackageIndex(Sequence[PackageRecord]):
-    """The packages of one repository and architecture, in file order."""
+    """The packages of one repository and architecture, in file order.
+
+    An index never changes, so what was asked of it once is remembered: the cells of a family ask the same of it.
+    """
 
     def __init__(self, text: bytes) -> None:
         self._text = text
         self._records: dict[int, PackageRecord] = {}
+        self._providing: dict[str, list[int]] = {}
+        self._offering: dict[str, list[Offering]] = {}
+        self._awaiting: dict[str, list[int]] = {}
+        self._links: dict[int, Links] = {}
+        self._mention: dict[str, int | None] = {}
         self._starts_: list[int] | None = None
         self._named: _Mentions | None = None
         self._offered: _Mentions | None = None
@@ -338,15 +364,30 @@ class PackageIndex(Sequence[PackageRecord]):
         return [self.at(place) for place in self.named(name)]
 
     def providing(self, name: str) -> list[int]:
-        """Places of the packages that are called `name` or provide it, in file order; each once."""
-        key = _key(name)
-        called = self._names().get(key)
-        offered = self._offers().get(key)
-        return self._places(sorted(called + offered) if called and offered else called or offered)
+        """Places of the packages that are called `name` or provide it, in file order; each once. The list is not to be changed."""
+        found = self._providing.get(name)
+        if found is None:
+            key = _key(name)
+            called = self._names().get(key)
+            offered = self._offers().get(key)
+            both = sorted(called + offered) if called and offered else called or offered
+            found = self._providing[name] = self._places(both)
+        return found
+
+    def offering(self, name: str) -> list[Offering]:
+        """The records at `providing(name)`, each with what it provides the name as. The list is not to be changed."""
+        found = self._offering.get(name)
+        if found is None:
+            records = [self.at(place) for place in self.providing(name)]
+            found = self._offering[name] = [(record, record.versions_of(name)) for record in records]
+        return found
 
     def awaiting(self, name: str) -> list[int]:
-        """Places of the packages that have `name` in `install_if`, in file order."""
-        return self._places(self._triggers().get(_key(name)))
+        """Places of the packages that have `name` in `install_if`, in file order. The list is not to be changed."""
+        found = self._awaiting.get(name)
+        if found is None:
+            found = self._awaiting[name] = self._places(self._triggers().get(_key(name)))
+        return found
 
     def trigger_names(self, place: int) -> list[str]:
         """What the record at `place` has in `install_if`: the names alone, without those it excludes."""
@@ -360,8 +401,14 @@ class PackageIndex(Sequence[PackageRecord]):
         words = text[at + 3 :].partition(b"\n")[0].decode("utf-8", "surrogateescape").split()
         return [_END_OF_NAME.split(word, maxsplit=1)[0] for word in words if not word.startswith("!")]
 
-    def links(self, place: int) -> tuple[str, list[str], list[str]]:
+    def links(self, place: int) -> Links:
         """Name, names depended on and names provided of the record at `place`, without reading the rest of it."""
+        found = self._links.get(place)
+        if found is None:
+            found = self._links[place] = self._read_links(place)
+        return found
+
+    def _read_links(self, place: int) -> Links:
         record = self._records.get(place)
         if record is not None:
             needed = [entry.name for entry in record.dependencies]
@@ -388,6 +435,11 @@ class PackageIndex(Sequence[PackageRecord]):
 
     def mention(self, name: str) -> int | None:
         """The offset at which `name` is written first as a package, a dependency or a provided name."""
+        if name not in self._mention:
+            self._mention[name] = self._first_mention(name)
+        return self._mention[name]
+
+    def _first_mention(self, name: str) -> int | None:
         text, key = self._text, _key(name)
         at = text.find(key)
         while at >= 0:

@@ -14,9 +14,6 @@ from sixsmith.apk.index import PackageIndex
 
 __all__ = ["discovery_order"]
 
-_Links = tuple[str, list[str], list[str]]
-"""A record's name, the names that it depends on, the names that it provides."""
-
 
 def discovery_order(
     world: Iterable[str], sources: Sequence[PackageIndex], in_table_order: Callable[[Iterable[str]], list[str]]
@@ -25,14 +22,18 @@ def discovery_order(
     return _Walk(sources, in_table_order).run(world)
 
 
+_Place = tuple[int, int]
+"""A record: the number of its index, and where it is in that."""
+
+
 class _Walk:
     def __init__(self, sources: Sequence[PackageIndex], in_table_order: Callable[[Iterable[str]], list[str]]) -> None:
         self.sources = sources
         self.in_table_order = in_table_order
-        self.links: dict[tuple[int, int], _Links] = {}
         self.waiting: dict[str, list[str]] = {}
         self.seen: set[str] = set()
-        self.met: set[tuple[int, int]] = set()
+        self.met: set[_Place] = set()
+        self.exhausted: set[_Place] = set()
         self.finished: dict[str, int] = {}
 
     def run(self, world: Iterable[str]) -> dict[str, int]:
@@ -55,22 +56,22 @@ class _Walk:
         return self.finished
 
     def visit(self, name: str) -> Iterator[str]:
-        found: list[_Links] = []
+        found: list[_Place] = []
         for number, index in enumerate(self.sources):
             for place in index.providing(name):
-                key = (number, place)
-                links = self.links.get(key)
-                if links is None:
-                    links = self.links[key] = index.links(place)
-                found.append(links)
-                if key not in self.met:
-                    self.met.add(key)
-                    yield from links[1]
-        for own, _, offered in found:
+                found.append((number, place))
+                if (number, place) not in self.met:
+                    self.met.add((number, place))
+                    yield from index.links(place)[1]
+        for key in found:
+            if key in self.exhausted:
+                continue
+            own, _, offered = self.sources[key[0]].links(key[1])
             yield from self.awaiting(own)
             for text in offered:
                 if text not in self.seen:
                     yield from self.awaiting(text)
+            self.exhausted.add(key)
 
     def awaiting(self, name: str) -> list[str]:
         names = self.waiting.get(name)
@@ -81,5 +82,5 @@ class _Walk:
                     own, _, offered = index.links(place)
                     texts.add(own)
                     texts.update(offered)
-            names = self.waiting[name] = self.in_table_order(texts)
+            names = self.waiting[name] = self.in_table_order(texts) if texts else []
         return names

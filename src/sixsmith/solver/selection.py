@@ -122,8 +122,7 @@ class Selection:
             name.depth = max(name.depth, package.depth)
         if self.order is DecisionOrder.DISCOVERY:
             for package, _ in name.providers:
-                texts = [package.record.name, *(text for text, _ in package.record.offered)]
-                yield from self.universe.reach_names(texts)
+                yield from self.universe.reach(package)
         else:
             yield from self._all_waiting(name)
 
@@ -209,9 +208,7 @@ class Selection:
                 self._queue(name)
 
     def _recheck_package_triggers(self, package: Package) -> None:
-        self._recheck_triggers(package.name.awaited_by)
-        for name, _ in package.offers:
-            self._recheck_triggers(name.awaited_by)
+        self._recheck_triggers(package.awaited_by)
 
     # queues
 
@@ -336,7 +333,7 @@ class Selection:
                 self._inherit(package, name.chosen)
 
     def _merge(self, package: Package, version: VersionKey | None, options: int) -> None:
-        """Mark what this candidate and all before it have in common."""
+        """Mark what this candidate and all before it have in common; what it alone provides excludes nobody."""
         for needed, wanted in package.needs:
             if not wanted.conflict and needed.merge_needs == options:
                 needed.merge_needs = options + 1
@@ -344,7 +341,7 @@ class Selection:
         if own.merge_offers == options:
             own.merge_offers = options + 1
             own.has_virtual |= version is None
-        for offered, key in package.offers:
+        for offered, key in package.contested:
             if offered.merge_offers == options:
                 offered.merge_offers = options + 1
                 offered.has_virtual |= key is None
@@ -363,13 +360,13 @@ class Selection:
                 self._newly_required(needed)
                 for package, _ in needed.providers:
                     self._inherit(package, first)
-        for offered in (first.name, *(offered for offered, _ in first.offers)):
+        for offered in (first.name, *(offered for offered, _ in first.contested)):
             common = offered.merge_offers == options
             offered.merge_offers = 0
             if common:
                 self._exclude_others(offered, name)
         first.name.has_virtual = False
-        for offered, _ in first.offers:
+        for offered, _ in first.contested:
             offered.has_virtual = False
 
     def _exclude_others(self, name: Name, must_offer: Name) -> None:

@@ -73,36 +73,37 @@ class Transaction:
         """Put what was chosen for the name in place, after what it needs."""
         if name.change_done:
             return
-        yield self._clear_orphan(name)
+        orphan = self._orphan(name)
+        if orphan is not None:
+            yield self._remove(orphan)
         package = name.chosen
         if package is None or package.in_change:
             return
         package.in_change = True
-        yield self._clear_orphan(package.name)
-        for offered, _ in package.offers:
-            if not offered.change_done:
-                yield self._clear_orphan(offered)
+        for offered in (package.name, *(offered for offered, _ in package.offers)):
+            orphan = self._orphan(offered)
+            if orphan is not None:
+                yield self._remove(orphan)
         old = package.name.installed
         if old is not None:
-            for waiting in _awaiting(old):
+            for waiting in old.awaited_by:
                 yield self._remove_if_untriggered(waiting)
         for needed, wanted in package.needs:
             yield self._fulfil(package, needed, wanted)
         self.changes.append((old, package))
-        for waiting in _awaiting(package):
+        for waiting in package.awaited_by:
             yield self._install_if_triggered(waiting)
         self._count_needs(package)
         if old is not None:
             yield self._release_needs(old)
 
-    def _clear_orphan(self, name: Name) -> Visit:
-        """The package of that name goes when something else stands for the name now."""
+    def _orphan(self, name: Name) -> Package | None:
+        """The package of that name which goes because something else stands for the name now; each name is asked once."""
         if name.change_done:
-            return
+            return None
         name.change_done = True
         chosen = name.chosen
-        if (chosen is None or chosen.name is not name) and name.installed is not None:
-            yield self._remove(name.installed)
+        return name.installed if chosen is None or chosen.name is not name else None
 
     def _remove(self, package: Package) -> Visit:
         name = package.name
@@ -112,7 +113,7 @@ class Transaction:
         package.in_change = True
         for user in self._installed_users(package):
             yield self._remove(user)
-        for waiting in _awaiting(package):
+        for waiting in package.awaited_by:
             yield self._remove_if_untriggered(waiting)
         self.changes.append((package, None))
         yield self._release_needs(package)
@@ -155,12 +156,6 @@ class Transaction:
             name.installed_name.requirers -= 1
             if not name.installed_name.requirers and name.installed is not None:
                 yield self._remove(name.installed)
-
-
-def _awaiting(package: Package) -> Iterator[Name]:
-    yield from package.name.awaited_by
-    for name, _ in package.offers:
-        yield from name.awaited_by
 
 
 def concerns(package: Package, name: Name, wanted: Dependency) -> bool:

@@ -14,6 +14,7 @@ Two orders matter, because apk's choices and its install order follow them:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -40,6 +41,8 @@ class Package:
     """One package file, wherever it is available, and what the solver thinks of it."""
 
     __slots__ = (
+        "_awaited_by",
+        "_contested",
         "_name",
         "_needs",
         "_offers",
@@ -59,6 +62,7 @@ class Package:
         "pin_ok",
         "pin_preferred",
         "priority",
+        "reached",
         "record",
         "repositories",
         "seen",
@@ -83,8 +87,11 @@ class Package:
         self._needs: tuple[tuple[Name, Dependency], ...] | None = None
         self._triggers: tuple[tuple[Name, Dependency], ...] | None = None
         self._offers: tuple[tuple[Name, VersionKey | None], ...] | None = None
+        self._contested: tuple[tuple[Name, VersionKey | None], ...] | None = None
+        self._awaited_by: tuple[Name, ...] | None = None
         # what choosing writes
         self.seen = False
+        self.reached = False
         self.selectable = False
         self.available = False
         self.pin_ok = False
@@ -137,6 +144,27 @@ class Package:
         if found is None:
             name = self.universe.name
             found = self._offers = tuple([(name(text), key) for text, key in self.record.offered])
+        return found
+
+    @property
+    def contested(self) -> tuple[tuple[Name, VersionKey | None], ...]:
+        """Those of `offers` that others provide, too. (Of hundreds of commands that busybox provides, most are its alone.)"""
+        found = self._contested
+        if found is None:
+            found = self._contested = tuple(
+                [(name, key) for name, key in self.offers if any(package is not self for package, _ in name.providers)]
+            )
+        return found
+
+    @property
+    def awaited_by(self) -> tuple[Name, ...]:
+        """Names that wait for the package's name, then those that wait for what it provides; some may come again."""
+        found = self._awaited_by
+        if found is None:
+            waiting = list(self.name.awaited_by)
+            for name, _ in self.offers:
+                waiting += name.awaited_by
+            found = self._awaited_by = tuple(waiting)
         return found
 
     @property
@@ -266,7 +294,7 @@ class Universe:
         self._earlier = {name: number for number, name in enumerate(earlier_names)}
         for pin in pins:
             self.pin_number(pin)
-        self.installed_index = PackageIndex.of(installed)
+        self.installed_index = _index_of(tuple(installed))
         self.installed: list[Package] = []
         for record in installed:
             package = self._package(record, 0)
@@ -333,23 +361,18 @@ class Universe:
         met: set[str] = set()
         own = others = 0
         for index, bit in self._sources:
-            for place in index.providing(text):
-                record = index.at(place)
+            for record, versions in index.offering(text):
                 package = self._package(record, bit)
                 if record.checksum in met:
                     continue
                 met.add(record.checksum)
-                record = package.record
-                before = len(providers)
+                if package.record is not record:
+                    record, versions = package.record, package.record.versions_of(text)
+                providers += [(package, version) for version in versions]
                 if record.name == text:
-                    providers.append((package, package.version))
-                for offered, key in record.offered:
-                    if offered == text:
-                        providers.append((package, key))
-                if record.name == text:
-                    own += len(providers) - before
+                    own += len(versions)
                 else:
-                    others += len(providers) - before
+                    others += len(versions)
         found.rank = 0 if not others else 1 if own else 2
         return found
 
@@ -366,7 +389,8 @@ class Universe:
         After `narrow`, only of packages that it has let through.
         """
         if self._waiting is not None:
-            return tuple(self.in_table_order(list(self._waiting.get(text, ()))))
+            waiting = self._waiting.get(text)
+            return tuple(self.in_table_order(list(waiting))) if waiting else ()
         texts: set[str] = set()
         for index, _ in self._sources:
             for place in index.awaiting(text):
@@ -392,24 +416,28 @@ class Universe:
         for entry in package.record.triggered_by:
             self._waiting.setdefault(entry.name, {}).update(dict.fromkeys(names))
 
-    def reach_names(self, texts: Iterable[str]) -> list[Name]:
-        """Note that these names may be chosen; the names that may be triggered now and could not before.
+    def reach(self, package: Package) -> list[Name]:
+        """Note that what the package is and provides may be chosen; the names that may be triggered now and could not before.
 
-        In the order of the names, then of apk's table.
+        In the order of the package's names, then of apk's table.
         """
-        let_through: list[Name] = []
+        if package.reached:
+            return []
+        package.reached = True
         reached = self._reached
-        pending = [text for text in texts if text not in reached]
+        pending = [text for text in (package.record.name, *package.record.offered_names) if text not in reached]
         reached.update(pending)
+        let_through: list[Name] = []
         for text in pending:
-            ready = []
+            ready: list[Name] = []
             for index, bit in self._sources:
                 for place in index.awaiting(text):
                     if all(name in reached for name in index.trigger_names(place)):
-                        package = self._package(index.at(place), bit)
-                        self._let_wait(package)
-                        ready += [package.name, *(name for name, _ in package.offers)]
-            let_through += self.in_table_order(list(dict.fromkeys(ready)))
+                        waiting = self._package(index.at(place), bit)
+                        self._let_wait(waiting)
+                        ready += [waiting.name, *(name for name, _ in waiting.offers)]
+            if ready:
+                let_through += self.in_table_order(list(dict.fromkeys(ready)))
         return let_through
 
     def is_awaited(self, text: str) -> bool:
@@ -434,6 +462,9 @@ class Universe:
 
     def texts_in_table_order(self, texts: Iterable[str]) -> list[str]:
         """The same for the bare texts of names."""
+        texts = list(texts)
+        if len(texts) < 2:
+            return texts
         buckets: dict[int, list[str]] = {}
         for text in texts:
             buckets.setdefault(bucket_of(text), []).append(text)
@@ -459,6 +490,13 @@ class Universe:
         return len(self._sources), 0
 
 
+@lru_cache(maxsize=16)
+def _index_of(installed: tuple[PackageRecord, ...]) -> PackageIndex:
+    """The index of what is installed: children of one image ask the same of it. (Records are equal when they are the same.)"""
+    return PackageIndex.of(installed)
+
+
+@lru_cache(maxsize=1 << 16)
 def bucket_of(text: str) -> int:
     """The bucket of a name in apk's table: MurmurHash3 (32 bits, seed 5381) modulo 20,000."""
     data = text.encode("utf-8", "surrogateescape")
