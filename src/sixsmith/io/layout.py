@@ -9,6 +9,9 @@ what `docker save` writes (`manifest.json`), over the same blobs.
 Sources: image-spec 1.1 `image-layout.md`; Docker's image tarball format; containerd's `io.containerd.image.name`.
 """
 
+# Hot paths work on texts: making a Path costs as much as the system call that it is for.
+# ruff: noqa: PTH103, PTH105, PTH108, PTH116, PTH123, PTH208
+
 from __future__ import annotations
 
 import fcntl
@@ -17,7 +20,7 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -57,18 +60,52 @@ def write_layout(directory: Path, refs: Mapping[str, Descriptor], blobs: Store) 
     with _disk(directory, "write to"):
         directory.mkdir(parents=True, exist_ok=True)
         with _alone(directory):
-            old = _read_index(directory)
-            _remove_leftovers(directory)
-            if not (directory / "oci-layout").exists():
-                _replace(directory / "oci-layout", _LAYOUT)
-            for descriptor in refs.values():
-                for blob in reachable(blobs, descriptor):
-                    blobs.lay(blob.digest, _blob_path(directory, blob.digest))
+            names = _without_leftovers(directory)
+            raw = _read_index(directory, names)
+            old = _entries(raw, f"{directory}{os.sep}index.json")
+            if "oci-layout" not in names or not os.stat(f"{directory}{os.sep}oci-layout").st_size:
+                # the same in every layout: a power cut may leave it empty, and then it is written again
+                _replace(directory, "oci-layout", _LAYOUT, durable=False)
+            needed = [blob.digest for descriptor in refs.values() for blob in reachable(blobs, descriptor)]
+            before = _lay(directory, needed, blobs)
             kept = [entry for entry in old if _tag_of(entry) not in refs]
             added = [_with_tag(descriptor, tag).document() for tag, descriptor in refs.items()]
             entries = sorted([*kept, *added], key=lambda entry: (_tag_of(entry) or "", entry["digest"]))
-            _replace(directory / "index.json", _index(entries))
-            _sweep(directory, entries)
+            index = _index(entries)
+            if index != raw:
+                _replace(directory, "index.json", index)
+            _sweep(directory, before - {hex_of(digest) for digest in needed}, entries)
+
+
+def _lay(directory: Path, needed: Iterable[Digest], blobs: Store) -> set[str]:
+    """Has these blobs in the layout, as links where the file system can; the names of those that were there before."""
+    folder, sources = (f"{root}{os.sep}blobs{os.sep}sha256" for root in (directory, blobs.root))  # a store is a layout
+    found = _files_in(folder)
+    for digest in dict.fromkeys(needed):
+        name = hex_of(parse_digest(digest))
+        source = f"{sources}{os.sep}{name}"
+        try:
+            if name not in found:
+                os.link(source, f"{folder}{os.sep}{name}")
+                continue
+            status = os.stat(source)
+            if found[name] == (status.st_dev, status.st_ino):
+                continue
+        except OSError:
+            pass  # `lay` says what is missing, and copies where there are no links
+        blobs.lay(digest, Path(folder, name))
+    return set(found)
+
+
+def _files_in(folder: str) -> dict[str, tuple[int, int]]:
+    """Device and inode of the files in a folder, by name; the folder is made when it is not there."""
+    try:
+        with os.scandir(folder) as listed:
+            device = os.stat(folder).st_dev
+            return {entry.name: (device, entry.inode()) for entry in listed}
+    except FileNotFoundError:
+        os.makedirs(folder)
+        return {}
 
 
 def _with_tag(descriptor: Descriptor, tag: str) -> Descriptor:
@@ -84,38 +121,43 @@ def _index(entries: Sequence[Mapping[str, Any]]) -> bytes:
     return canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
 
 
-def _read_index(directory: Path) -> list[dict[str, Any]]:
-    """The entries of the layout's index, as they stand: others may have put more into them than we know."""
-    path = directory / "index.json"
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        names = {child.name for child in directory.iterdir()} - {"blobs", "oci-layout"}
-        strangers = [name for name in names if not re.match(_LEFTOVER, name)]
-        if strangers and not (directory / "oci-layout").exists():
-            raise FormatError(
-                f"{directory} holds '{min(strangers)}' and is no image layout", hint="name an empty or a new folder"
-            ) from None
+def _read_index(directory: Path, names: Collection[str]) -> bytes:
+    """The layout's index as it stands; nothing for a folder that has none yet. `names` are those of what is in the folder.
+
+    Raises FormatError for a folder of something else.
+    """
+    if "index.json" in names:
+        return (directory / "index.json").read_bytes()
+    strangers = {*names} - {"blobs", "oci-layout"}
+    if strangers and "oci-layout" not in names:
+        raise FormatError(
+            f"{directory} holds '{min(strangers)}' and is no image layout", hint="name an empty or a new folder"
+        )
+    return b""
+
+
+def _entries(raw: bytes, what: str) -> list[dict[str, Any]]:
+    """The entries of an index, as they stand: others may have put more into them than we know. Raises FormatError."""
+    if not raw:
         return []
-    parse_index(raw, what=str(path))
+    parse_index(raw, what=what)
     entries: list[dict[str, Any]] = json.loads(raw)["manifests"]
     return entries
 
 
-def _blob_path(directory: Path, digest: Digest) -> Path:
-    return directory / "blobs" / "sha256" / hex_of(parse_digest(digest))
-
-
-def _sweep(directory: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Removes blobs that no tag needs. Where a tag leads to what we cannot read, nothing is removed."""
+def _sweep(directory: Path, names: Iterable[str], entries: Sequence[Mapping[str, Any]]) -> None:
+    """Removes those of the blobs `names` that no tag needs. Where a tag leads to what we cannot read, none is removed."""
+    doubtful = [name for name in names if _HEX.match(name)]
+    if not doubtful:
+        return
     layout = Layout(_Folder(directory), str(directory))
     try:
         needed = {blob.digest for entry in parse_index(_index(entries)).manifests for blob in reachable(layout, entry)}
     except SixsmithError:
         return
-    for path in (directory / "blobs" / "sha256").iterdir():
-        if _HEX.match(path.name) and Digest(f"sha256:{path.name}") not in needed:
-            path.unlink(missing_ok=True)
+    for name in doubtful:
+        if Digest(f"sha256:{name}") not in needed:
+            (directory / "blobs" / "sha256" / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -130,23 +172,27 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _remove_leftovers(directory: Path) -> None:
-    """What a writer that was killed left: the folder is locked, so nobody else is writing them now."""
-    for path in directory.iterdir():
-        if re.match(_LEFTOVER, path.name):
-            path.unlink(missing_ok=True)
+def _without_leftovers(directory: Path) -> set[str]:
+    """The names in the folder, without what a writer that was killed left: the folder is locked, nobody else is writing."""
+    names = set(os.listdir(directory))
+    leftovers = {name for name in names if name.startswith(".") and re.match(_LEFTOVER, name)}
+    for name in leftovers:
+        (directory / name).unlink(missing_ok=True)
+    return names - leftovers
 
 
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+def _replace(directory: Path, name: str, content: bytes, *, durable: bool = True) -> None:
+    temporary = f"{directory}{os.sep}.{name}.{os.urandom(6).hex()}"
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", buffering=0) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, f"{directory}{os.sep}{name}")
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 @contextmanager
