@@ -172,6 +172,10 @@ class ImageBase:
         self.known_tree = tree
         return tree.copy()
 
+    def forget(self) -> None:
+        """Gives the memory of the tree back; it can be had again."""
+        self.known_tree = None
+
     def _merged(self, sources: Sequence[BlobSource]) -> Tree:
         """What the layers merge to, from their bytes."""
         tree = Tree()
@@ -286,13 +290,16 @@ def _keep_database(store: Store, digest: Digest, tree: Tree) -> _Database:
     return database
 
 
-def remember_image(store: Store, manifest: Digest, layers: Sequence[Layer], *, tree: Tree, merged: Tree) -> None:
-    """Keeps what an `ImageBase` will ask of an image that was just made: its `layers` and what they are `merged` to.
+def remember_image(
+    store: Store, manifest: Digest, name: str, layers: Sequence[Layer], *, tree: Tree, merged: Tree
+) -> ImageBase:
+    """An image that was just made, as a base; what that will ask is kept for later builds as well.
 
-    `tree` is the same as it was put together, with contents that are still at hand.
+    `merged` is what its `layers` merge to, `tree` the same as it was put together.
     """
     _keep_tree(store, manifest, [layer.digest for layer in layers], merged)
     _keep_database(store, manifest, tree)
+    return ImageBase(store, manifest, "parent", name, merged)
 
 
 def _records(installed: bytes) -> tuple[PackageRecord, ...]:

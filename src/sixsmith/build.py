@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
 
 
+_KEPT_NODES = 40_000
+"""Nodes of parents' trees that stay in memory; one takes some 400 bytes."""
+
+
 class _Remembered(msgspec.Struct, array_like=True):
     """What the store remembers of a finished image, under its plan's id."""
 
@@ -128,12 +132,12 @@ def build_image(
     *,
     supply: Supply,
     store: Store,
-    is_parent: bool = False,
+    parents: dict[str, ImageBase] | None = None,
     reporter: Reporter = silent,
 ) -> BuiltImage:
     """The image of a plan, in the store and validated. One that was made before is known by its plan's id.
 
-    Of one that `is_parent` what its children will ask is remembered while it is at hand. Raises what its steps raise;
+    One that others stand on goes to `parents`, while all that they will ask is at hand. Raises what its steps raise;
     nothing refers to what they wrote then.
     """
     started = time.perf_counter()
@@ -183,9 +187,11 @@ def build_image(
         built = BuiltImage(
             variant, plan, image.descriptor, image.size, layers, assembly.warnings, False, time.perf_counter() - started
         )
-        if is_parent:
+        if parents is not None:
             merged = stacked_tree(layer_plan, layers, store, base.tree())
-            remember_image(store, image.descriptor.digest, layers, tree=assembly.tree, merged=merged)
+            parents[variant.id] = remember_image(
+                store, built.descriptor.digest, built.references[0], layers, tree=assembly.tree, merged=merged
+            )
         store.flush()  # an image is remembered when what is known of its layers is
         _remember(built, digest_of(image.config), store)
     for warning in built.warnings:
@@ -221,9 +227,10 @@ class Line:
         """The plan of a cell and what it stands on; its parents are built when they were not."""
         if variant.parent is not None and variant.parent not in self._bases:
             parent = self.build(self._family.cell(variant.parent))
-            self._bases[variant.parent] = ImageBase(
-                self._store, parent.descriptor.digest, "parent", parent.references[0]
+            self._bases.setdefault(
+                variant.parent, ImageBase(self._store, parent.descriptor.digest, "parent", parent.references[0])
             )
+        _forget_trees(self._bases, but=variant.parent)
         locked = self._locked(variant)
         pinned = Digest(locked.base) if locked is not None and locked.base.startswith("sha256:") else None
         file = locked.base if locked is not None and pinned is None else ""
@@ -286,9 +293,9 @@ class Line:
     def _build(self, variant: Variant) -> BuiltImage:
         try:
             plan, base = self.plan(variant)
-            is_parent = variant.id in self._parents
+            parents = self._bases if variant.id in self._parents else None
             return build_image(
-                plan, base, supply=self._supply, store=self._store, is_parent=is_parent, reporter=self._reporter
+                plan, base, supply=self._supply, store=self._store, parents=parents, reporter=self._reporter
             )
         except FileMissing as error:
             if error.hint is not None or self._lock is None or not self._lock.holds(variant):
@@ -326,6 +333,18 @@ def build_family(
     tags = _make_tags(images, store)
     store.keep_roots({f"{tag.image}:{tag.tag}": tag.descriptor.digest for tag in tags})
     return BuiltFamily(tuple(images), tuple(tags))
+
+
+def _forget_trees(bases: dict[str, ImageBase], *, but: str | None) -> None:
+    """Lets the trees of some bases go where they are too many to stay in memory: those that came first, as most children do
+    not come late."""
+    nodes = sum(len(base.known_tree) for base in bases.values() if base.known_tree is not None)
+    for name, base in bases.items():
+        if nodes <= _KEPT_NODES:
+            return
+        if name != but and base.known_tree is not None:
+            nodes -= len(base.known_tree)
+            base.forget()
 
 
 def _warn_of_compressors(lock: Lock, cells: Sequence[Variant], reporter: Reporter) -> None:
