@@ -20,13 +20,14 @@ from sixsmith.io.store import Store
 from sixsmith.io.supply import Supply
 from sixsmith.layers.merge import apply_layer
 from sixsmith.layers.plan import ExistingLayer
+from sixsmith.layers.stacked import LaidMember
 from sixsmith.model.digest import Digest
 from sixsmith.model.tar import Kind, parse_tar
 from sixsmith.oci.blobs import BlobSource
 from sixsmith.oci.spec import ImageConfig, Layer, Manifest, parse_config, parse_manifest
 from sixsmith.plan import BaseFacts, PlannedFile
 from sixsmith.rootfs.bases import Minirootfs, read_minirootfs
-from sixsmith.rootfs.tree import BASE, Member, Node, Tree
+from sixsmith.rootfs.tree import BASE, Content, Inline, Member, Node, Tree
 from sixsmith.variant import Variant
 
 __all__ = ["Base", "EmptyBase", "ImageBase", "MinirootfsBase", "open_base", "remember_image"]
@@ -70,7 +71,7 @@ class EmptyBase:
 
 
 class _Database(msgspec.Struct):
-    """The texts that a plan needs of a base's apk database, as the store remembers them."""
+    """The texts that a plan needs of a base's apk database, as the store remembers them. `installed` has no files."""
 
     installed: bytes
     world: bytes
@@ -205,11 +206,17 @@ class _KeptNode(msgspec.Struct, array_like=True):
 
 
 class _KeptTree(msgspec.Struct, array_like=True):
-    """What an image's layers merge to, as the store remembers it: reading it again costs a twentieth of the layers."""
+    """What an image's layers merge to, as the store remembers it: reading it again costs a twentieth of the layers.
+
+    `contents` are of files that every installation reads, by path; for them a layer would be inflated.
+    """
 
     format: int
     nodes: list[_KeptNode]
+    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
 
+
+_ACCOUNTS = frozenset(["etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"])
 
 _TREE_FORMAT = 1
 """Counts up when the same layers would be merged to another tree."""
@@ -227,7 +234,12 @@ def _kept_tree(store: Store, manifest: Digest, sources: Sequence[BlobSource]) ->
         return None
     tree = Tree()
     for node in kept.nodes:
-        content = Member(sources[node.layer], node.offset, node.size) if node.layer >= 0 else None
+        content: Content | None = None
+        if node.path in kept.contents:
+            data = Inline(kept.contents[node.path])
+            content = LaidMember(sources[node.layer], node.offset, node.size, data)
+        elif node.layer >= 0:
+            content = Member(sources[node.layer], node.offset, node.size)
         tree.nodes[node.path] = Node(
             node.path,
             node.kind,
@@ -250,8 +262,11 @@ def _keep_tree(store: Store, manifest: Digest, layers: Sequence[Digest], tree: T
     """`layers` are the digests of the image's layers, from below."""
     layer_of = {digest: number for number, digest in enumerate(layers)}
     nodes = []
+    contents: dict[str, bytes] = {}
     for node in tree:
         layer, offset = -1, 0
+        if isinstance(node.content, LaidMember) and _is_read_by_installations(node):
+            contents[node.path] = node.content.read()
         if isinstance(node.content, Member):
             layer, offset = layer_of[node.content.source.digest], node.content.offset
         elif node.content is not None or node.origin != BASE:
@@ -274,7 +289,13 @@ def _keep_tree(store: Store, manifest: Digest, layers: Sequence[Digest], tree: T
             )
         )
     with suppress(UnicodeEncodeError):  # names that are not UTF-8 have no place in a record
-        store.keep("tree", manifest, msgspec.msgpack.encode(_KeptTree(_TREE_FORMAT, nodes)))
+        store.keep("tree", manifest, msgspec.msgpack.encode(_KeptTree(_TREE_FORMAT, nodes, contents)))
+
+
+def _is_read_by_installations(node: Node) -> bool:
+    """Whether apk's own files, or the accounts, are in the node; not larger than they sensibly are."""
+    is_sensible = node.size < 4 << 20
+    return is_sensible and (node.path.startswith(("etc/apk/", "lib/apk/db/")) or node.path in _ACCOUNTS)
 
 
 def _remembered_database(store: Store, digest: Digest, tree: Callable[[], Tree]) -> _Database:
@@ -285,7 +306,7 @@ def _remembered_database(store: Store, digest: Digest, tree: Callable[[], Tree])
 
 
 def _keep_database(store: Store, digest: Digest, tree: Tree) -> _Database:
-    database = _Database(tree.read(INSTALLED) or b"", tree.read(WORLD) or b"")
+    database = _Database(_without_files(tree.read(INSTALLED) or b""), tree.read(WORLD) or b"")
     store.keep("database", digest, msgspec.msgpack.encode(database))
     return database
 
@@ -300,6 +321,11 @@ def remember_image(
     _keep_tree(store, manifest, [layer.digest for layer in layers], merged)
     _keep_database(store, manifest, tree)
     return ImageBase(store, manifest, "parent", name, merged)
+
+
+def _without_files(installed: bytes) -> bytes:
+    """The database without what it says of each package's files: a plan has no use for that."""
+    return b"\n\n".join([record.partition(b"\nF:")[0] for record in installed.split(b"\n\n")])
 
 
 def _records(installed: bytes) -> tuple[PackageRecord, ...]:

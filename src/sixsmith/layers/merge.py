@@ -226,9 +226,10 @@ def changes(lower: Tree, tree: Tree) -> Changes:
     """
     directories: set[str] = set()
     others: set[str] = set()
-    for node in tree:
-        old = lower.nodes.get(node.path)
-        if old is not None and (old is node or same_node(old, node)):
+    below = lower.nodes
+    for path, node in tree.nodes.items():
+        old = below.get(path)
+        if old is node or (old is not None and same_node(old, node)):
             continue
         (directories if node.kind == "directory" else others).add(node.path)
     others |= _linked_with(others, tree)
@@ -251,11 +252,15 @@ def parents_of(paths: Iterable[str]) -> set[str]:
 
 def _linked_with(paths: set[str], tree: Tree) -> set[str]:
     """All names of the files that have one of these names."""
+    if not paths:
+        return set()
     first = {tree.nodes[path].target if tree.nodes[path].kind == "hardlink" else path for path in paths}
     return {node.path for node in tree if node.kind == "hardlink" and node.target in first} | (first & set(tree.nodes))
 
 
 def _whiteouts(lower: Tree, tree: Tree) -> set[str]:
+    if lower.nodes.keys() <= tree.nodes.keys():
+        return set()  # most layers take nothing away
     gone: defaultdict[str, list[str]] = defaultdict(list)
     kept: set[str] = set()
     for path in lower.nodes:
