@@ -13,6 +13,7 @@ from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.index import PackageIndex, PackageRecord
 from sixsmith.errors import Unsatisfiable
 from sixsmith.solver import DecisionOrder, Solution, SolverRepository, solve
+from sixsmith.solver.answers import Answers
 
 VERSIONS = ["1", "2", "3", "1.0", "1.1", "2.0-r1", "1_rc1", "0.9"]
 
@@ -40,6 +41,17 @@ class SolverWorld:
         world = [Dependency.parse(word) for word in self.earlier] + wanted
         requested = {entry.name for entry in wanted}
         return solve(world, repositories, installed=installed, requested=requested, upgrade=upgrade, order=order)
+
+    def ask_of(self, answers: Answers) -> Solution:
+        """As `ask`, of somebody with a memory; everything is read anew."""
+        repositories = [
+            SolverRepository(PackageIndex.parse(text.encode()), f"r{number}", pin or None)
+            for number, (pin, text) in enumerate(self.repositories)
+        ]
+        installed = tuple(PackageRecord.parse(text) for text in self.installed.split("\n\n") if text.strip())
+        wanted = [Dependency.parse(word) for word in self.request]
+        world = [Dependency.parse(word) for word in self.earlier] + wanted
+        return answers.solve(world, repositories, installed=installed, requested={entry.name for entry in wanted})
 
     def answer(self, order: DecisionOrder = DecisionOrder.DISCOVERY, *, upgrade: bool = False) -> Answer:
         try:

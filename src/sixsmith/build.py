@@ -33,6 +33,7 @@ from sixsmith.oci.image import make_image, make_index
 from sixsmith.oci.spec import Descriptor, Layer
 from sixsmith.plan import BuildPlan, make_plan
 from sixsmith.scripting import scripts_for
+from sixsmith.solver.answers import Answers
 from sixsmith.variant import Variant
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
 
+
+_ANSWERS = ("answers", "solver")
+"""The record of what was solved before."""
 
 _KEPT_NODES = 40_000
 """Nodes of parents' trees that stay in memory; one takes some 400 bytes."""
@@ -221,6 +225,7 @@ class Line:
         self._reporter = reporter
         self._built: dict[str, BuiltImage] = {}
         self._bases: dict[str, ImageBase] = {}
+        self._answers = Answers(store.record(*_ANSWERS))
         self._parents = {cell.parent for cell in family.cells if cell.parent is not None}
 
     def plan(self, variant: Variant) -> tuple[BuildPlan, Base]:
@@ -246,6 +251,7 @@ class Line:
                 repositories=[repository.for_solver() for repository in repositories],
                 overlay=self._supply.overlay(variant.overlay, variant.arch) if variant.overlay is not None else (),
                 files=files,
+                answers=self._answers,
             )
         except Unsatisfiable as error:
             raise Unsatisfiable(
@@ -267,6 +273,11 @@ class Line:
             raise LockOutdated(f"{variant.id} {moved}", hint="`sixsmith lock` writes the lock anew")
         self._reporter(Warned(variant.id, f"{moved}: resolved anew", "`sixsmith lock` writes the lock anew"))
         return None
+
+    def keep_answers(self) -> None:
+        """Keeps what was solved on the way: the next build asks the same. Of two builds at once one is forgotten."""
+        if self._answers.is_changed:
+            self._store.keep(*_ANSWERS, self._answers.dump())
 
     def known(self, plan: BuildPlan) -> BuiltImage | None:
         """The image that an earlier build made of this plan, or None."""
@@ -330,6 +341,7 @@ def build_family(
     line = Line(family=family, supply=supply, store=store, lock=lock, frozen=frozen, reporter=reporter)
     with store.gathering():
         images = [line.build(cell) for cell in cells]
+    line.keep_answers()
     tags = _make_tags(images, store)
     store.keep_roots({f"{tag.image}:{tag.tag}": tag.descriptor.digest for tag in tags})
     return BuiltFamily(tuple(images), tuple(tags))

@@ -18,7 +18,8 @@ from sixsmith.apk.index import PackageRecord
 from sixsmith.layers.write import compressor_named
 from sixsmith.model.digest import Digest
 from sixsmith.model.spelled import plain
-from sixsmith.solver import Solution, SolverRepository, solve
+from sixsmith.solver import Solution, SolverRepository
+from sixsmith.solver.answers import Answers
 from sixsmith.variant import Variant
 
 __all__ = [
@@ -153,8 +154,9 @@ def make_plan(
     repositories: Sequence[SolverRepository],
     overlay: Sequence[PlannedFile] = (),
     files: Sequence[LocalFile] = (),
+    answers: Answers | None = None,
 ) -> BuildPlan:
-    """The plan of one variant.
+    """The plan of one variant. `answers` knows what was solved before, and learns.
 
     Raises Unsatisfiable when no set of packages fulfils the request, FormatError for a constraint that is none.
     """
@@ -166,7 +168,7 @@ def make_plan(
         return plan_of_steps(
             variant, base=base, world=tuple(str(entry) for entry in world), overlay=tuple(overlay), files=tuple(files)
         )
-    solution = solve(world, repositories, installed=base.installed, requested=replaced)
+    solution = (answers or Answers()).solve(world, repositories, installed=base.installed, requested=replaced)
     steps = []
     records = {}
     for step in solution.steps:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from itertools import accumulate
 
 from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.version import VersionKey, is_valid_version, version_key
 from sixsmith.errors import FormatError
 
-__all__ = ["Links", "Offering", "PackageIndex", "PackageRecord"]
+__all__ = ["Links", "Offering", "PackageIndex", "PackageRecord", "digest_of_records"]
 
 _MAX_RECORD = 1 << 20  # bytes; the largest real one is near 60 KB
 _MAX_NUMBER_DIGITS = 15
@@ -288,6 +289,8 @@ class PackageIndex(Sequence[PackageRecord]):
 
     def __init__(self, text: bytes) -> None:
         self._text = text
+        self._digest = ""
+        self._is_made = False
         self._records: dict[int, PackageRecord] = {}
         self._providing: dict[str, list[int]] = {}
         self._offering: dict[str, list[Offering]] = {}
@@ -313,8 +316,16 @@ class PackageIndex(Sequence[PackageRecord]):
         kept = list(records)
         texts = [_names_of(record) for record in kept]
         index = cls(b"\n\n" + b"\n\n".join(texts) + b"\n")
+        index._is_made = True
         index._records = dict(zip(accumulate([len(text) + 2 for text in texts], initial=2), kept, strict=False))
         return index
+
+    @property
+    def digest(self) -> str:
+        """Of all that the index says: two with one digest answer every question alike."""
+        if not self._digest:
+            self._digest = digest_of_records(self) if self._is_made else sha256(self._text).hexdigest()
+        return self._digest
 
     @property
     def _starts(self) -> list[int]:
@@ -508,6 +519,15 @@ def _words_of(text: bytes, line: re.Pattern[bytes]) -> _Mentions:
                 if setdefault(name, offset) != offset:
                     mentions.more.setdefault(name, []).append(offset)
     return mentions
+
+
+def digest_of_records(records: Iterable[PackageRecord]) -> str:
+    """Of all that these records say, in their order."""
+    said = [[str(getattr(record, name)) for name in _SAID] for record in records]
+    return sha256(repr(said).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+_SAID = [name for name in PackageRecord.__slots__ if not name.startswith("_")]
 
 
 def _names_of(record: PackageRecord) -> bytes:
