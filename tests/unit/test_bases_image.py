@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sixsmith import build
 from sixsmith.bases import ImageBase
 from sixsmith.io.store import Store
 from sixsmith.model.arch import arch_named
@@ -78,3 +79,14 @@ def test_a_tree_belongs_to_whoever_asked(store: Store) -> None:
     parent = base(store, image(store, LOWER))
     parent.tree().remove("etc")
     assert "etc/one" in parent.tree()
+
+
+def test_trees_of_many_parents_do_not_pile_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = {name: base(store, image(store, [*LOWER, SampleFile(name)])) for name in ("one", "two", "three")}
+    for each in bases.values():
+        each.tree()
+    monkeypatch.setattr(build, "_KEPT_NODES", 2 * len(LOWER) + 3)
+    build._forget_trees(bases, but="one")
+    assert [name for name, each in bases.items() if each.known_tree is not None] == ["one", "three"]
+    build._forget_trees(bases, but="one")
+    assert bases["two"].tree().read("two") == b""

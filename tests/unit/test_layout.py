@@ -119,6 +119,40 @@ class TestLayout:
         write_layout(tmp_path / "out", {"a": built(store, b"1")}, store)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["blobs", "index.json", "oci-layout"]
 
+    def test_what_is_there_already_is_not_written(self, store: Store, tmp_path: Path) -> None:
+        made = built(store, b"1")
+        write_layout(tmp_path / "out", {"a": made}, store)
+        before = {path: path.stat() for path in (tmp_path / "out").rglob("*")}
+        write_layout(tmp_path / "out", {"a": made}, store)
+        after = {path: path.stat() for path in (tmp_path / "out").rglob("*")}
+        assert {path: (status.st_ino, status.st_ctime_ns) for path, status in before.items()} == {
+            path: (status.st_ino, status.st_ctime_ns) for path, status in after.items()
+        }
+
+    def test_a_blob_of_other_bytes_is_replaced(self, store: Store, tmp_path: Path) -> None:
+        made = built(store, b"1")
+        write_layout(tmp_path / "out", {"a": made}, store)
+        path = tmp_path / "out" / "blobs" / "sha256" / made.digest[7:]
+        path.unlink()
+        path.write_bytes(b"other")
+        write_layout(tmp_path / "out", {"a": made}, store)
+        assert path.samefile(store.path(made.digest))
+
+    def test_where_there_are_no_links_it_is_copied(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr("os.link", refuse)
+        made = built(store, b"1")
+        for _ in range(2):
+            write_layout(tmp_path / "out", {"a": made}, store)
+        with open_layout(tmp_path / "out") as layout:
+            assert validate_image(layout, layout.ref("a")) == []
+        assert not (tmp_path / "out" / "blobs" / "sha256" / made.digest[7:]).samefile(store.path(made.digest))
+        assert (tmp_path / "out" / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+
     def test_a_missing_blob_leaves_the_old_index(self, store: Store, tmp_path: Path) -> None:
         one, two = built(store, b"1"), built(store, b"2")
         write_layout(tmp_path / "out", {"a": one}, store)

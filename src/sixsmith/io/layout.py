@@ -63,9 +63,8 @@ def write_layout(directory: Path, refs: Mapping[str, Descriptor], blobs: Store) 
             names = _without_leftovers(directory)
             raw = _read_index(directory, names)
             old = _entries(raw, f"{directory}{os.sep}index.json")
-            if "oci-layout" not in names or not os.stat(f"{directory}{os.sep}oci-layout").st_size:
-                # the same in every layout: a power cut may leave it empty, and then it is written again
-                _replace(directory, "oci-layout", _LAYOUT, durable=False)
+            if "oci-layout" not in names:
+                _lay_version(directory, blobs)
             needed = [blob.digest for descriptor in refs.values() for blob in reachable(blobs, descriptor)]
             before = _lay(directory, needed, blobs)
             kept = [entry for entry in old if _tag_of(entry) not in refs]
@@ -75,6 +74,14 @@ def write_layout(directory: Path, refs: Mapping[str, Descriptor], blobs: Store) 
             if index != raw:
                 _replace(directory, "index.json", index)
             _sweep(directory, before - {hex_of(digest) for digest in needed}, entries)
+
+
+def _lay_version(directory: Path, blobs: Store) -> None:
+    """`oci-layout` says the same everywhere, so it may be the store's own, which is on the disk for sure."""
+    try:
+        os.link(f"{blobs.root}{os.sep}oci-layout", f"{directory}{os.sep}oci-layout")
+    except OSError:
+        _replace(directory, "oci-layout", _LAYOUT)
 
 
 def _lay(directory: Path, needed: Iterable[Digest], blobs: Store) -> set[str]:
@@ -181,13 +188,12 @@ def _without_leftovers(directory: Path) -> set[str]:
     return names - leftovers
 
 
-def _replace(directory: Path, name: str, content: bytes, *, durable: bool = True) -> None:
+def _replace(directory: Path, name: str, content: bytes) -> None:
     temporary = f"{directory}{os.sep}.{name}.{os.urandom(6).hex()}"
     try:
         with open(temporary, "xb", buffering=0) as file:
             file.write(content)
-            if durable:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         os.replace(temporary, f"{directory}{os.sep}{name}")
     except BaseException:
         with suppress(OSError):
