@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from sixsmith.boot.image import BootImage, open_image
+from sixsmith.io import kernel
 from sixsmith.io.store import Store
 from sixsmith.model.arch import ARCHES
 from sixsmith.model.compression import gunzip, gzip_member
@@ -146,8 +148,6 @@ def usable(runner: str) -> str | None:
         return f"{runner} is not installed"
     pid = os.fork()
     if pid == 0:
-        from sixsmith.io import kernel
-
         try:
             kernel.unshare(kernel.NEWUSER | kernel.NEWNS | kernel.NEWPID)
             os._exit(0)
@@ -201,8 +201,17 @@ def _belongs_to(foreign: set[str], pid: str, parents: Mapping[str, str]) -> bool
     return False
 
 
+@functools.cache
+def _leave_shared_mounts() -> None:
+    """What others on this machine mount meanwhile is not ours, and must not look like a leftover."""
+    if os.geteuid() == 0:
+        kernel.unshare(kernel.NEWNS)
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+
+
 def remains() -> dict[str, set[str]]:
     """Processes of ours (with their namespaces), mounts and control groups that there are now."""
+    _leave_shared_mounts()
     return {
         "processes": ours(),
         "mounts": set(Path("/proc/self/mountinfo").read_text().splitlines()),

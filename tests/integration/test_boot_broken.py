@@ -113,9 +113,28 @@ def test_a_oneshot_that_fails(workshop: world.Workshop) -> None:
 
 
 def test_a_service_that_does_not_come_back(workshop: world.Workshop) -> None:
-    files = world.longrun("once", SLEEP, finish="#!/bin/sh\nexit 125\n")
-    check = assert_fails(boot(workshop.make(*V3, files), "restart"), "restart", "once did not come back")
-    assert "125" in check.message
+    once = "#!/bin/sh\nif [ -e /run/was-here ]; then echo the lock is taken >&2; exit 1; fi\n> /run/was-here\n"
+    image = workshop.make(*V3, world.longrun("once", once + "exec sleep 1000\n"))
+    check = assert_fails(boot(image, "restart"), "restart", "once did not come back")
+    assert any("the lock is taken" in line for line, _ in check.log)
+    # one that is to stay down may do so
+    files = world.longrun("meant", SLEEP, finish="#!/bin/sh\nexit 125\n")
+    fine = verdict(boot(workshop.make(*V3, files), "restart"), "restart")
+    assert (fine.status, "meant stays down" in fine.message) == ("passed", True), fine
+
+
+def test_a_service_that_should_take_the_container_with_it(workshop: world.Workshop) -> None:
+    code = 'code=$1\nif [ "$1" -eq 256 ]; then code=$((128 + $2)); fi\n'
+    result, halt = "/run/s6-linux-init-container-results/exitcode", "/run/s6/basedir/bin/halt\nexit 125\n"
+    files = world.longrun("main", SLEEP, finish=f"#!/bin/sh\n{code}echo 3 > {result}\n{halt}")
+    report = boot(workshop.make(*V3, files), "on-exit")
+    assert_fails(report, "on-exit", "main was killed, and the container exits with 3 instead of 137")
+    files = world.longrun("main", SLEEP, finish=f"#!/bin/sh\n[ $1 -ne 0 ] || exec {halt}")
+    report = boot(workshop.make(*V3, files), "on-exit", stop_time=2.0)
+    assert_fails(report, "on-exit", "main was killed, but the container did not end with it")
+    files = world.longrun("main", SLEEP, finish=f"#!/bin/sh\n{code}echo $code > {result}\n{halt}")
+    fine = verdict(boot(workshop.make(*V3, files), "on-exit"), "on-exit")
+    assert (fine.status, "main (137)" in fine.message) == ("passed", True), fine
 
 
 def test_a_service_that_stops_the_container_by_design_is_left_alone(workshop: world.Workshop) -> None:

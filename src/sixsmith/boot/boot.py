@@ -12,6 +12,7 @@ from typing import Any
 
 from sixsmith.boot.checks import LIVE, Stop, check_custom, check_stop, watch_finishes
 from sixsmith.boot.container import Machine
+from sixsmith.boot.endings import Ending, endings_of
 from sixsmith.boot.image import BootImage
 from sixsmith.boot.observation import GRACE_MS, Observation, Terms, base_spec, observe, start_failed
 from sixsmith.boot.report import BootReport, CheckResult, Measures
@@ -96,6 +97,7 @@ class _Boot:
         self.needs: dict[str, Any] = {}
         self.spec: RunSpec | None = None
         self.wanted: frozenset[str] = frozenset()
+        self.stopping: dict[str, Ending] = {}
 
     # --- the first boot
 
@@ -141,6 +143,9 @@ class _Boot:
             self.numbers.exit_code = seen.container.end.code
 
     def _look(self, seen: Observation) -> None:
+        if "on-exit" in self.names and seen.container.end is None:
+            endings = endings_of(seen, [service.name for service in seen.longruns])
+            self.stopping = {name: one for name, one in endings.items() if one.action == "stop-container"}
         for name in LIVE:
             if name not in self.names:
                 continue
@@ -192,7 +197,7 @@ class _Boot:
                 CheckResult(name, "skipped", "not tried, because the image does not run as it is") for name in names
             ]
             return
-        trial = Trial(self.machine, self.layout, self.spec, self.terms, self.wanted, self.needs)
+        trial = Trial(self.machine, self.layout, self.spec, self.terms, self.wanted, self.stopping, self.needs)
         self.results += [run_trial(name, trial) for name in names]
 
     # --- the end

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sixsmith.boot.endings import endings_of
 from sixsmith.boot.observation import Observation
 from sixsmith.boot.report import CheckResult
 from sixsmith.boot.supervision import Process, Service
@@ -20,14 +21,6 @@ from sixsmith.boot.supervision import Process, Service
 __all__ = ["LIVE", "Stop", "check_custom", "check_stop", "user_log", "watch_finishes"]
 
 _ORPHANS = 50
-_FINISH_ENDS = (
-    ("exit 125", "its finish script exits with 125, which tells s6 not to start it again"),
-    ("/halt", "its finish script stops the container, as `on-exit: stop-container` does"),
-    ("s6-svscanctl", "its finish script stops the container, as `on-exit: stop-container` does"),
-    ("s6-svc -d", "its finish script tells s6 to leave it down"),
-)
-
-
 # --- while it runs
 
 
@@ -129,20 +122,20 @@ def _order(seen: Observation, what: str) -> dict[str, int]:
 
 
 def check_restart(seen: Observation) -> CheckResult:
-    """A killed longrun comes back."""
+    """A killed longrun comes back; one whose finish script says otherwise does what that says.
+
+    What takes the container with it is for a boot of its own (`try_on_exit`).
+    """
     name = "restart"
-    targets, by_design = [], []
-    scripts = _finish_scripts(seen)
-    for service in seen.longruns:
-        text = scripts.get(service.name, "")
-        if any(words in text for words, why in _FINISH_ENDS if "stops the container" in why):
-            by_design.append(service.name)
-        elif service.up:
-            targets.append(service)
-    if not targets:
+    endings = endings_of(seen, [service.name for service in seen.longruns])
+    running = [service for service in seen.longruns if service.up]
+    targets = [service for service in running if endings[service.name].action == "restart"]
+    staying = [service for service in running if endings[service.name].action == "never"]
+    by_design = [service.name for service in seen.longruns if endings[service.name].action == "stop-container"]
+    if not targets and not staying:
         more = f" that should come back ({', '.join(by_design)} stop the container)" if by_design else ""
         return seen.skipped(name, f"there is no service{more}")
-    for service in targets:
+    for service in (*targets, *staying):
         seen.container.inside("kill", pid=service.pid, signal=int(signal.SIGKILL))
     begun = time.monotonic()
 
@@ -150,32 +143,27 @@ def check_restart(seen: Observation) -> CheckResult:
         now = seen.refresh()
         return all(_came_back(service, now.get(service.name)) for service in targets)
 
-    seen.container.wait(back, seen.terms.seconds(6.0), step=0.03)
+    if seen.container.wait(back, seen.terms.seconds(6.0), step=0.03):
+        seen.look_again()  # one that fails at once is up for a moment, again and again
+    took = round((time.monotonic() - begun) * 1000)
     lost = [service.name for service in targets if not _came_back(service, seen.services.get(service.name))]
     if seen.container.end is not None:
-        return seen.failed(name, f"the container ended when {', '.join(s.name for s in targets)} was killed")
+        return seen.failed(name, f"the container ended when {_names(targets + staying)} was killed")
     if lost:
-        reasons = {why for service in lost for words, why in _FINISH_ENDS if words in scripts.get(service, "")}
-        because = f": {'; '.join(sorted(reasons))}" if reasons else ""
-        return seen.failed(name, f"{', '.join(lost)} did not come back after a kill{because}", about=tuple(lost))
-    took = round((time.monotonic() - begun) * 1000)
-    names = ", ".join(service.name for service in targets)
-    return CheckResult(name, "passed", f"{names} came back within {took} ms", ms=took)
+        return seen.failed(name, f"{', '.join(lost)} did not come back after a kill", about=tuple(lost))
+    words = [f"{_names(targets)} came back within {took} ms"] if targets else []
+    down = [service for service in staying if not _came_back(service, seen.services.get(service.name))]
+    words += [f"{_names(down)} stays down, as the finish script says"] if down else []
+    words = words or [f"{_names(staying)} came back, although the finish script can say otherwise"]
+    return CheckResult(name, "passed", "; ".join(words), ms=took if targets else None)
+
+
+def _names(services: list[Service]) -> str:
+    return ", ".join(service.name for service in services)
 
 
 def _came_back(before: Service, now: Service | None) -> bool:
     return now is not None and now.good and now.pid != before.pid
-
-
-def _finish_scripts(seen: Observation) -> dict[str, str]:
-    paths = {f"{seen.layout.scandir}/{service.name}/finish": service.name for service in seen.longruns}
-    found = seen.container.inside("read", paths=list(paths), limit=16384).get("found", {}) if paths else {}
-    texts = {paths[path]: text or "" for path, text in found.items()}
-    return {service: _with_calls(seen, text) for service, text in texts.items()}
-
-
-def _with_calls(seen: Observation, text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
 
 
 def check_zombies(seen: Observation) -> CheckResult:

@@ -138,8 +138,11 @@ def _may_come(observation: Observation) -> bool:
 
 
 def _services_on_disk(machine: Machine) -> frozenset[str]:
-    listed = machine.list(["/etc/services.d"])["/etc/services.d"]
-    return frozenset(name for name, what in listed.items() if what[0] in ("directory", "symlink"))
+    folder = "/etc/services.d"
+    names = [name for name, what in machine.list([folder])[folder].items() if what[0] in ("directory", "symlink")]
+    inside = machine.list([f"{folder}/{name}" for name in names]) if names else {}
+    loggers = [f"{name}/log" for name in names if "log" in inside[f"{folder}/{name}"]]
+    return frozenset([*names, *loggers])
 
 
 def start_failed(name: str, error: Exception, terms: Terms) -> CheckResult:

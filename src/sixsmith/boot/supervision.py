@@ -174,12 +174,18 @@ class Supervision:
         found = dict.fromkeys(sorted({*self.longruns, *self.expected}))
         listed = self.container.inside("list", paths=[self.layout.scandir]).get("found", {})
         names = [name for name in listed.get(self.layout.scandir) or () if not _INTERNAL.match(name)]
-        found.update(dict.fromkeys(names))
+        found.update(dict.fromkeys([*names, *self._loggers(names)]))
         services = self._longruns(list(found))
         if self.oneshots:
             active = set(self._words(["s6-rc", "-a", "list"]))
             services |= {name: Service(name, "oneshot", name in active) for name in self.oneshots}
         return dict(sorted(services.items()))
+
+    def _loggers(self, names: list[str]) -> list[str]:
+        """Loggers of v1 and v2: services in the `log` folder of others, supervised with them."""
+        folders = {f"{self.layout.scandir}/{name}": name for name in names} if self.layout.major < 3 else {}
+        found = self.container.inside("list", paths=list(folders)).get("found", {}) if folders else {}
+        return [f"{folders[path]}/log" for path, inside in found.items() if "log" in (inside or ())]
 
     def _longruns(self, names: list[str]) -> dict[str, Service]:
         folder = self.layout.scandir

@@ -7,11 +7,13 @@ cannot work and does not is `refused`, no failure: the prediction was right, and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sixsmith.boot.container import Machine
+from sixsmith.boot.endings import Ending, without_comments
 from sixsmith.boot.observation import Observation, Terms, observe, start_failed
 from sixsmith.boot.report import CheckResult
 from sixsmith.boot.spec import DOCKER_CAPABILITIES, RunSpec
@@ -22,6 +24,7 @@ __all__ = ["TRIALS", "Trial", "stop_quietly"]
 
 _CODES = (0, 7, 137, 127)
 _UID = 23456
+_CALLED = re.compile(r"/etc/s6(?:-overlay)?/scripts/[^\s;\"']+")
 _LIKELY = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 """What s6-overlay images need at most, nearly always: changing owners and users, and stopping what others own."""
 
@@ -36,6 +39,8 @@ class Trial:
     terms: Terms
     wanted: frozenset[str] = frozenset()
     """Services that were up in the first boot: they have to be up in every other."""
+    stopping: Mapping[str, Ending] = field(default_factory=dict)
+    """Longruns that take the container with them when they end."""
     needs: dict[str, Any] = field(default_factory=dict)
 
     def observe(self, spec: RunSpec) -> Observation:
@@ -109,6 +114,30 @@ def try_exit_codes(trial: Trial) -> CheckResult:
     return CheckResult(name, "passed", f"a command's exit code comes through: {', '.join(map(str, _CODES))}")
 
 
+def try_on_exit(trial: Trial) -> CheckResult:
+    """A service that is to take the container with it does so, and the container exits with its code."""
+    name = "on-exit"
+    if not trial.stopping:
+        return CheckResult(name, "skipped", "no service stops the container when it ends")
+    told = []
+    for service, ending in trial.stopping.items():
+        seen = trial.observe(trial.spec)
+        victim = seen.services.get(service)
+        if victim is None or not victim.good:
+            return seen.failed(name, f"{service} did not come up again", about=(service,))
+        seen.container.inside("kill", pid=victim.pid, signal=int(signal.SIGKILL))
+        seen.container.detach()
+        if not seen.container.wait_end(trial.terms.seconds(trial.terms.stop_time)):
+            return seen.failed(name, f"{service} was killed, but the container did not end with it", about=(service,))
+        code = seen.container.end.code if seen.container.end else None
+        if ending.killed not in (None, code):
+            return seen.failed(
+                name, f"{service} was killed, and the container exits with {code} instead of {ending.killed}"
+            )
+        told.append(f"{service} ({code})")
+    return CheckResult(name, "passed", f"the container ends when these are killed, with their code: {', '.join(told)}")
+
+
 def _no_supervision(container: Any, layout: Layout) -> Any:
     from sixsmith.boot.supervision import Supervision
 
@@ -131,7 +160,7 @@ def _log_outside_volumes(trial: Trial) -> str | None:
     writable = (*trial.spec.volumes, "/run", "/var/run", "/dev")
     for text in _run_scripts(trial):
         for line in text.splitlines():
-            if not re.search(r"\b(s6-log|logutil-service)\b", line) or line.lstrip().startswith("#"):
+            if not re.search(r"\b(s6-log|logutil-service)\b", line):
                 continue
             for folder in re.findall(r"(?<!\S)(/\S+)(?=\s|$)", line):
                 is_program = folder.rsplit("/", 1)[-1] in ("s6-log", "logutil-service")
@@ -141,12 +170,19 @@ def _log_outside_volumes(trial: Trial) -> str | None:
 
 
 def _run_scripts(trial: Trial) -> Iterator[str]:
-    """The run scripts of the image's services, loggers too."""
+    """The scripts that the image's services run: longruns, loggers, oneshots, and what those call."""
     names = sorted(trial.wanted)
-    paths = [f"/etc/s6-overlay/s6-rc.d/{name}/run" for name in names]
+    paths = [f"/etc/s6-overlay/s6-rc.d/{name}/{script}" for name in names for script in ("run", "up")]
     paths += [f"/etc/services.d/{name}/{script}" for name in names for script in ("run", "log/run")]
-    for start in range(0, len(paths), 8):
-        yield from (text for text in trial.machine.read(paths[start : start + 8]).values() if text is not None)
+    paths += [f"/etc/cont-init.d/{name}" for name in trial.machine.list(["/etc/cont-init.d"])["/etc/cont-init.d"]]
+    known = set(paths)
+    while paths:
+        found = trial.machine.read(paths[:8])
+        texts = [without_comments(text) for text in found.values() if text is not None]
+        yield from texts
+        called = dict.fromkeys(path for text in texts for path in _CALLED.findall(text) if path not in known)
+        known |= called.keys()
+        paths = [*paths[8:], *called]
 
 
 def try_random_user(trial: Trial) -> CheckResult:
@@ -189,7 +225,7 @@ def _suexec_mode(trial: Trial) -> int | None:
 def _root_services(trial: Trial) -> str | None:
     """A service that changes its user needs root to do so."""
     for text in _run_scripts(trial):
-        match = re.search(r"^[^#\n]*\b(s6-setuidgid|su-exec|s6-applyuidgid|setpriv)\b", text, re.MULTILINE)
+        match = re.search(r"\b(s6-setuidgid|su-exec|s6-applyuidgid|setpriv)\b", text)
         if match:
             return f"a service changes its user ({match[1]}), which only root can"
     return None
@@ -269,6 +305,7 @@ def try_together(trial: Trial) -> CheckResult:
 
 TRIALS: dict[str, Callable[[Trial], CheckResult]] = {
     "exit-code": try_exit_codes,
+    "on-exit": try_on_exit,
     "read-only": try_read_only,
     "no-new-privileges": try_no_new_privileges,
     "random-uid": try_random_user,
