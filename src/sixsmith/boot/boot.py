@@ -51,6 +51,7 @@ def boot_image(
     checks: Sequence[str] = BASIC_CHECKS,
     terms: Terms | None = None,
     budget: Mapping[str, str] | None = None,
+    docker_host: str = "",
 ) -> BootReport:
     """Starts the image for real and reports; `command` replaces the image's own.
 
@@ -58,7 +59,7 @@ def boot_image(
     or check, and what reading the image raises. An image that does not start is no error but a failed check.
     """
     names = check_names(checks)
-    chosen = choose_runner(image.arch, runner)
+    chosen = choose_runner(image.arch, runner, docker_host=docker_host)
     terms = terms or Terms()
     if chosen.emulator:
         terms = replace(terms, patience=terms.patience * _EMULATED)

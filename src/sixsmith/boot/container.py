@@ -111,7 +111,8 @@ class Machine:
         emulator = runner.emulator.registration().decode("latin-1") if runner.emulator else ""
         begin = {
             "user": runner.user_namespace,
-            "isolate": True,
+            "isolate": not runner.daemon,
+            "daemon": runner.daemon,
             "alone": runner.alone,
             "emulator": emulator,
             "zstd": False,
@@ -142,6 +143,8 @@ class Machine:
         try:
             for digest in self.image.layers:
                 descriptors.append(_layer_file(self.image, digest))
+            if self.runner.daemon:
+                descriptors.append(_in_memory(self.image.config.raw))
             answer = self.ask({"do": "unpack", "layers": list(self.image.layers)}, descriptors)
             self.unpack_ms = answer["ms"]
         finally:
@@ -219,6 +222,14 @@ def _layer_file(image: BootImage, digest: Any) -> int:
                 while chunk := file.read(1 << 20):
                     target.write(chunk)
             return copy
+
+
+def _in_memory(content: bytes) -> int:
+    """An open file with this content."""
+    copy = os.memfd_create("config")
+    os.write(copy, content)
+    os.lseek(copy, 0, os.SEEK_SET)
+    return copy
 
 
 class Container:

@@ -7,6 +7,7 @@ Two processes, started with one socket and one pipe:
 - The *keeper* is the first process of a process namespace of its own, in a mount namespace of its own, and in a user
   namespace of its own unless it is root's and somebody wants real root. The image lies in a memory file system that only
   this mount namespace knows. When the keeper dies, the kernel ends all processes in it, and with them mounts and files.
+  For Docker it stays where it is, because the daemon has the image and the containers (`docker`).
 
 Control groups are shown read-only, so that no runtime makes any; those that Podman cannot do without are in one group of
 ours, which the guard removes at the end.
@@ -39,6 +40,7 @@ from sixsmith.io import kernel
 from sixsmith.io.disk import write_tree
 
 if TYPE_CHECKING:
+    from sixsmith.boot.docker import DockerHouse
     from sixsmith.rootfs.tree import Tree
 
 __all__ = ["main"]
@@ -128,6 +130,8 @@ def _keep(begin: dict[str, Any], channel: Channel, life: int) -> int:
         keeper.serve()
     finally:
         keeper.end_container()
+        if keeper.docker is not None:
+            keeper.docker.leave()
     return 0
 
 
@@ -140,6 +144,7 @@ class Keeper:
         self.alone: bool = begin["alone"]
         self.user: bool = begin["user"]
         self.group: str = begin["group"]
+        self.docker: DockerHouse | None = _docker_house(begin["daemon"]) if begin["daemon"] else None
         self.tree: Tree | None = None
         self.started: starters.Started | None = None
         self.runs = 0
@@ -149,7 +154,7 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._opens: tuple[int, dict[int, str]] | None = None
-        self.stage = _settle(begin) if self.isolated else begin["folder"]
+        self.stage = _settle(begin) if self.isolated else ""
 
     # --- the loop
 
@@ -198,11 +203,17 @@ class Keeper:
 
     def _on_unpack(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         begun = time.monotonic()
-        layers = list(zip(request["layers"], descriptors, strict=True))
-        self.tree, sources = merge_layers([(digest, descriptor) for digest, descriptor in layers])
-        left_out = write_tree(self.tree, Path(self.image), owners=not self.alone)
-        for source in sources:
-            source.forget()
+        layers = list(zip(request["layers"], descriptors, strict=False))
+        self.tree, sources = merge_layers(layers)
+        left_out: tuple[str, ...] = ()
+        if self.docker is not None:
+            # what is looked up later comes from the layers, which stay in memory: on disk is only what the daemon makes
+            with os.fdopen(os.dup(descriptors[-1]), "rb") as file:
+                self.docker.load(file.read(), sources)
+        else:
+            left_out = write_tree(self.tree, Path(self.image), owners=not self.alone)
+            for source in sources:
+                source.forget()
         return {
             "files": len(self.tree),
             "left_out": [path for path in left_out if not path.startswith("dev/")][:20],
@@ -226,8 +237,12 @@ class Keeper:
     def _on_signal(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         if self.started is None:
             return {"trouble": "no container is running"}
-        os.kill(self.started.pid, request["signal"])
-        return {"at": time.monotonic()}
+        at = time.monotonic()
+        if self.started.signal is not None:
+            self.started.signal(request["signal"])
+        else:
+            os.kill(self.started.pid, request["signal"])
+        return {"at": at}
 
     def _on_watch(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         self._forget_opens()
@@ -273,8 +288,6 @@ class Keeper:
         assert self.started is not None
         self._status = status
         code = os.waitstatus_to_exitcode(status)
-        if self.started.exit_code is not None:
-            code = self.started.exit_code(code)
         self.channel.send({"ended": code if code >= 0 else 128 - code, "at": time.monotonic()})
 
     def end_container(self) -> None:
@@ -283,7 +296,9 @@ class Keeper:
         if started is None:
             return
         if self._status is None:
-            for pid in (started.pid, started.waitable):
+            if started.kill is not None:
+                started.kill()
+            for pid in (started.pid, started.waitable) if started.kill is None else ():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.started = None  # nobody waits for this end
@@ -307,6 +322,8 @@ class Keeper:
         node = self.tree.find(path.strip("/"))
         if node is None or node.kind != "file":
             return None
+        if self.docker is not None:
+            return node.content.read()[:limit].decode("utf-8", "replace") if node.content is not None else ""
         try:
             with open(os.open(f"{self.image}/{node.path}", os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
                 return file.read(limit).decode("utf-8", "replace")
@@ -323,6 +340,12 @@ class Keeper:
         path = f"{self.stage}/run-{self.runs}/{name}"
         os.makedirs(path, 0o755, exist_ok=True)
         return path
+
+
+def _docker_house(path: str) -> DockerHouse:
+    from sixsmith.boot.docker import DockerHouse
+
+    return DockerHouse(path)
 
 
 def _is_child(pid: int) -> bool:

@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sixsmith.errors import OutsideError, UsageError, nearest
-from sixsmith.io.namespaces import Emulator, Subordinates, emulator_for, find_subordinates, is_native
+from sixsmith.io.namespaces import (
+    Emulator,
+    Subordinates,
+    emulator_for,
+    find_subordinates,
+    is_native,
+    namespaces_refused,
+)
 from sixsmith.model.arch import Arch
 
 __all__ = ["RUNNERS", "Runner", "choose_runner"]
 
-RUNNERS = ("runc", "namespaces", "bwrap", "podman")
+RUNNERS = ("runc", "namespaces", "bwrap", "podman", "docker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,7 @@ class Runner:
     """A way to start containers.
 
     `user_namespace`: root in the container is nobody outside. `alone`: only one user id exists inside. `other_users`:
-    whether an image can be started as any user.
+    whether an image can be started as any user. `daemon` is the socket of the Docker daemon that does it.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Runner:
     alone: bool = False
     subordinates: Subordinates | None = None
     emulator: Emulator | None = None
+    daemon: str = ""
 
     @property
     def control_groups(self) -> bool:
@@ -46,14 +54,15 @@ class Runner:
         return not self.alone and self.starter != "bwrap"
 
 
-def choose_runner(arch: Arch, wanted: str | None = None) -> Runner:
-    """The runner for an architecture: the one that is `wanted`, else runc where it is installed, else plain namespaces.
+def choose_runner(arch: Arch, wanted: str | None = None, *, docker_host: str = "") -> Runner:
+    """The runner for an architecture: the one that is `wanted`, else the first that can be used of runc, plain namespaces and
+    a Docker daemon (`docker_host` as in DOCKER_HOST).
 
     Raises UsageError for a runner that there is not, OutsideError when it is not installed or cannot run `arch` here.
     """
     if wanted is not None and wanted not in RUNNERS:
         raise UsageError(f"no runner '{wanted}', only {', '.join(RUNNERS)}", hint=nearest(wanted, RUNNERS))
-    name, reason = _choose(wanted)
+    name, reason = _choose(wanted, docker_host)
     emulator = None
     if not is_native(arch):
         emulator = emulator_for(arch)
@@ -64,10 +73,12 @@ def choose_runner(arch: Arch, wanted: str | None = None) -> Runner:
             )
         reason += f"; {arch} by {Path(emulator.path).name}"
     root = os.geteuid() == 0
-    if name == "podman" and (not root or emulator is not None):
+    if name in ("podman", "docker") and (not root or emulator is not None):
         raise OutsideError(
-            "podman is used as root, for this machine's own programs", hint="--runner runc needs neither"
+            f"{name} is used as root, for this machine's own programs", hint="--runner runc needs neither"
         )
+    if name == "docker":
+        return _docker(reason, docker_host)
     user_namespace = not root or name not in ("runc", "podman") or emulator is not None
     subordinates, alone = None, False
     if not root:
@@ -82,14 +93,40 @@ def choose_runner(arch: Arch, wanted: str | None = None) -> Runner:
     return Runner(name, reason, name, user_namespace, alone, subordinates, emulator)
 
 
-def _choose(wanted: str | None) -> tuple[str, str]:
+def _docker(reason: str, host: str) -> Runner:
+    from sixsmith.io.daemon import Daemon, socket_of
+
+    daemon = Daemon(socket_of(host))
+    return Runner(
+        "docker", f"{reason}, Docker {daemon.version()} at {daemon.path}", "docker", False, daemon=daemon.path
+    )
+
+
+def _choose(wanted: str | None, docker_host: str) -> tuple[str, str]:
     if wanted is not None:
-        if wanted != "namespaces" and shutil.which(wanted, path=_search_path()) is None:
+        if wanted not in ("namespaces", "docker") and shutil.which(wanted, path=_search_path()) is None:
             raise OutsideError(f"{wanted} is not installed", hint="`--runner namespaces` needs no program")
         return wanted, "asked for"
-    if shutil.which("runc", path=_search_path()) is not None:
-        return "runc", "runc is installed" + ("" if os.geteuid() == 0 else ", without root in a user namespace")
-    return "namespaces", "no runc is installed, so system calls alone"
+    root = os.geteuid() == 0
+    if shutil.which("runc", path=_search_path()) is None:
+        missing = "no runc is installed"
+    elif (why := namespaces_refused(user=not root)) is None:
+        return "runc", "runc is installed" + ("" if root else ", without root in a user namespace")
+    else:
+        missing = f"runc cannot make namespaces here ({why})"
+    refused = namespaces_refused(user=True)
+    if refused is None:
+        return "namespaces", f"{missing}, so system calls alone"
+    try:
+        from sixsmith.io.daemon import Daemon, socket_of
+
+        Daemon(socket_of(docker_host)).version()
+    except OutsideError as error:
+        raise OutsideError(
+            f"nothing can be started here: {missing}, user namespaces are refused ({refused}), and {error.message}",
+            hint="allow user namespaces, or start a Docker daemon",
+        ) from None
+    return "docker", f"{missing}, and user namespaces are refused ({refused})"
 
 
 def _search_path() -> str:

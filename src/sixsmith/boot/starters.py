@@ -26,19 +26,23 @@ from sixsmith.io.disk import read_tree, write_tree
 if TYPE_CHECKING:
     from sixsmith.boot.keeper import Keeper
 
-__all__ = ["Account", "Started", "resolve_user", "start"]
+__all__ = ["Account", "Started", "await_program", "resolve_user", "start"]
 
 _TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
 class Started:
-    """A running container: `pid` is its first process, `waitable` the child of ours that ends when it does."""
+    """A running container: `pid` is its first process, `waitable` the child of ours that ends when it does.
+
+    `signal` and `kill` are ways of its own to signal the first process and to end everything, if it has them.
+    """
 
     pid: int
     waitable: int
     put_away: Callable[[], None]
-    exit_code: Callable[[int], int] | None = None
+    signal: Callable[[int], None] | None = None
+    kill: Callable[[], None] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -55,6 +59,8 @@ def start(runner: str, keeper: Keeper, spec: RunSpec, log: int) -> Started:
     """Starts the image. Raises OSError with a sentence when it cannot be started."""
     account = resolve_user(spec.user, keeper.read_image("/etc/passwd") or "", keeper.read_image("/etc/group") or "")
     spec_env = container_environment(spec.environment, home=account.home)
+    if keeper.docker is not None:
+        return keeper.docker.start(spec, account, spec_env, log)
     root, notes, put_away = make_root(keeper, spec)
     try:
         started = _STARTERS[runner](keeper, spec, account, spec_env, root, log)
@@ -270,7 +276,7 @@ def _bwrap(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str],
     finally:
         os.close(descriptor)
     pid = _wait_for_number(told, waitable, lambda: "bwrap refused, see the log")
-    _wait_for_program(pid, "/bwrap")
+    await_program(pid, "/bwrap")
     return Started(pid, waitable, lambda: None)
 
 
@@ -291,7 +297,7 @@ def _podman(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str]
         command += ["--security-opt", "no-new-privileges"]
     waitable = _spawn([*command, "--rootfs", root, *spec.arguments], log)
     pid = _wait_for_number(pid_file, waitable, lambda: "podman refused, see the log")
-    _wait_for_program(pid, "/runc")
+    await_program(pid, "/runc")
     return Started(pid, waitable, lambda: None)
 
 
@@ -340,11 +346,11 @@ def _wait_for_number(path: str, waitable: int, why: Callable[[], str]) -> int:
         time.sleep(0.001)
 
 
-def _wait_for_program(pid: int, runner: str) -> None:
+def await_program(pid: int, runner: str) -> None:
     """Waits until a runner's process has become the image's: before that its root is still being made."""
     deadline = time.monotonic() + 5
     with suppress(OSError):
-        while os.readlink(f"/proc/{pid}/exe").endswith(runner) and time.monotonic() < deadline:
+        while runner in os.readlink(f"/proc/{pid}/exe") and time.monotonic() < deadline:
             time.sleep(0.001)
 
 

@@ -38,7 +38,7 @@ def command(
     from sixsmith.boot.boot import BASIC_CHECKS, boot_image
     from sixsmith.boot.measures import compare, history_of, keep_report
     from sixsmith.boot.observation import Terms
-    from sixsmith.cli.booting import explain_line, open_targets, show_report
+    from sixsmith.cli.booting import docker_host, explain_line, open_targets, show_report
     from sixsmith.cli.console import print_json
 
     with open_targets(session, (image,), arch, several=False) as targets:
@@ -51,6 +51,7 @@ def command(
             checks=checks or BASIC_CHECKS,
             terms=terms,
             budget=target.budget,
+            docker_host=docker_host(),
         )
         changed = {}
         if not words:

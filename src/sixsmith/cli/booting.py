@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sixsmith.boot.report import BootReport
     from sixsmith.io.store import Store
 
-__all__ = ["Target", "boot_options", "explain_line", "open_targets", "show_report"]
+__all__ = ["Target", "boot_options", "docker_host", "explain_line", "open_targets", "show_report"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -45,7 +46,7 @@ def boot_options(function: Function) -> Function:
             "--runner",
             metavar="NAME",
             envvar="SIXSMITH_RUNNER",
-            help="runc, namespaces, bwrap or podman.  [default: what there is]",
+            help="runc, namespaces, bwrap, podman or docker.  [default: what there is]",
         ),
         click.option(
             "--check",
@@ -78,6 +79,11 @@ def boot_options(function: Function) -> Function:
     ):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]  # click's decorators keep the function's type
+
+
+def docker_host() -> str:
+    """Where the Docker daemon listens, as Docker's own client is told."""
+    return os.environ.get("DOCKER_HOST", "")
 
 
 def explain_line(line: str) -> str | None:

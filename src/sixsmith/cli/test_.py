@@ -72,11 +72,19 @@ def command(
 
 def _boot(target: Target, terms: Terms, runner: str | None, checks: tuple[str, ...]) -> BootReport:
     from sixsmith.boot.boot import ALL_CHECKS, BASIC_CHECKS, boot_image
+    from sixsmith.cli.booting import docker_host
     from sixsmith.io.namespaces import is_native
 
     # emulated, every start takes many seconds: one has to do unless more are asked for
     default = ALL_CHECKS if is_native(target.image.arch) else BASIC_CHECKS
-    return boot_image(target.image, runner=runner, checks=checks or default, terms=terms, budget=target.budget)
+    return boot_image(
+        target.image,
+        runner=runner,
+        checks=checks or default,
+        terms=terms,
+        budget=target.budget,
+        docker_host=docker_host(),
+    )
 
 
 def _document(target: Target, report: BootReport | None, trouble: str, changed: dict[str, int]) -> dict[str, Any]:

@@ -18,7 +18,16 @@ from pathlib import Path
 from sixsmith.errors import OutsideError
 from sixsmith.model.arch import Arch
 
-__all__ = ["Emulator", "Subordinates", "emulator_for", "find_subordinates", "is_native", "map_alone", "map_ids"]
+__all__ = [
+    "Emulator",
+    "Subordinates",
+    "emulator_for",
+    "find_subordinates",
+    "is_native",
+    "map_alone",
+    "map_ids",
+    "namespaces_refused",
+]
 
 _RANGE = (1 << 30, 1 << 29)
 _QEMU = {"armhf": "arm", "armv7": "arm", "x86": "i386"}
@@ -78,6 +87,24 @@ def emulator_for(arch: Arch) -> Emulator | None:
     # Type 2 or 3 (fixed address, or position independent); the byte for the ABI may be anything.
     mask = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + struct.pack(f"{order}HH", 0xFFFE, 0xFFFF)
     return Emulator(str(Path(path).resolve()), magic, mask)
+
+
+def namespaces_refused(*, user: bool) -> str | None:
+    """Why this process may not make namespaces of its own (in a user namespace, if `user`), or None when it may."""
+    from sixsmith.io import kernel
+
+    pid = os.fork()
+    if pid == 0:
+        status = 255
+        try:
+            kernel.unshare((kernel.NEWUSER if user else 0) | kernel.NEWNS | kernel.NEWPID)
+            status = 0
+        except OSError as error:
+            status = error.errno or 255
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return os.strerror(status) if status else None
 
 
 def map_ids(pid: int, subordinates: Subordinates | None) -> None:
