@@ -14,6 +14,7 @@ from sixsmith.boot.checks import LIVE, Stop, check_custom, check_stop, watch_fin
 from sixsmith.boot.container import Machine
 from sixsmith.boot.endings import Ending, endings_of
 from sixsmith.boot.image import BootImage
+from sixsmith.boot.launch import Launched
 from sixsmith.boot.observation import GRACE_MS, Observation, Terms, base_spec, observe, start_failed
 from sixsmith.boot.report import BootReport, CheckResult, Measures
 from sixsmith.boot.runners import choose_runner
@@ -52,8 +53,9 @@ def boot_image(
     terms: Terms | None = None,
     budget: Mapping[str, str] | None = None,
     docker_host: str = "",
+    launched: Launched | None = None,
 ) -> BootReport:
-    """Starts the image for real and reports; `command` replaces the image's own.
+    """Starts the image for real and reports; `command` replaces the image's own. `launched` is a keeper that waits already.
 
     Raises OutsideError where nothing can be started at all (no namespaces, no emulator), UsageError for an unknown runner
     or check, and what reading the image raises. An image that does not start is no error but a failed check.
@@ -63,7 +65,7 @@ def boot_image(
     terms = terms or Terms()
     if chosen.emulator:
         terms = replace(terms, patience=terms.patience * _EMULATED)
-    with Machine(image, chosen) as machine:
+    with Machine(image, chosen, launched) as machine:
         boot = _Boot(machine, terms, names)
         boot.first(base_spec(image, terms, command=command), wait_for_command=bool(command))
         if not command:

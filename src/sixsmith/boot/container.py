@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import sixsmith
 from sixsmith.boot.channel import Channel, pair
 from sixsmith.boot.image import BootImage
+from sixsmith.boot.launch import Launched
 from sixsmith.boot.runners import Runner
 from sixsmith.boot.spec import RunSpec
 from sixsmith.errors import OutsideError
@@ -25,7 +22,6 @@ from sixsmith.io.namespaces import map_alone, map_ids
 
 __all__ = ["Container", "Ended", "LogLine", "Machine"]
 
-_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from sixsmith.boot.keeper import main; sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))"
 _MOST_LOG = 8 << 20
 
 
@@ -48,19 +44,20 @@ class Ended:
 class Machine:
     """A keeper with one unpacked image, on which containers can be started one after another. Use it in a `with`.
 
+    `launched` is a keeper that was started before, and becomes this machine's own.
+
     Raises OutsideError where the system forbids what the runner needs, and what the image's blobs raise.
     """
 
-    def __init__(self, image: BootImage, runner: Runner) -> None:
+    def __init__(self, image: BootImage, runner: Runner, launched: Launched | None = None) -> None:
         self.image = image
         self.runner = runner
         self.unpack_ms = 0
         self.container: Container | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._life = -1
-        self.channel, theirs = pair()
+        self._keeper = launched or Launched()
+        self.channel = self._keeper.channel
         try:
-            self._begin(theirs)
+            self._begin()
             self._unpack()
         except BaseException:
             self.close()
@@ -79,35 +76,10 @@ class Machine:
         if self.container is not None:
             self.container.close()
             self.container = None
-        self.channel.close()
-        if self._life >= 0:
-            os.close(self._life)
-            self._life = -1
-        if self._keeper is not None:
-            try:
-                self._keeper.wait(15)
-            except subprocess.TimeoutExpired:
-                self._keeper.kill()
-                self._keeper.wait()
-            self._keeper = None
+        self._keeper.close()
 
-    def _begin(self, theirs: Channel) -> None:
-        import json
-
+    def _begin(self) -> None:
         runner = self.runner
-        life, self._life = os.pipe()
-        path = [str(Path(sixsmith.__file__).parents[1]), *sys.path]
-        arguments = [str(theirs.fileno()), str(life), json.dumps(path)]
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-E", "-s", "-S", "-c", _CODE, *arguments],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), life),
-            cwd="/",
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-            start_new_session=True,
-        )
-        os.close(life)
-        theirs.close()
         emulator = runner.emulator.registration().decode("latin-1") if runner.emulator else ""
         begin = {
             "user": runner.user_namespace,

@@ -74,7 +74,8 @@ def main(link: int, life: int) -> int:
     if keeper == 0:
         os._exit(_keep(begin, channel, life))
     channel.close()
-    return _guard(keeper, life, begin["group"])
+    # the interpreter is not taken apart: somebody waits for this end
+    os._exit(_guard(keeper, life, begin["group"]))
 
 
 def _leave(begin: dict[str, Any], channel: Channel) -> None:

@@ -33,31 +33,35 @@ def command(
     IMAGE is a cell of the family file, an OCI layout or an archive (PATH or PATH:TAG). With CMD that runs in place of the
     image's own command, and its exit code is told.
     """
-    import time
+    from sixsmith.boot.launch import Launched
 
-    from sixsmith.boot.boot import BASIC_CHECKS, boot_image
-    from sixsmith.boot.measures import compare, history_of, keep_report
-    from sixsmith.boot.observation import Terms
-    from sixsmith.cli.booting import docker_host, explain_line, open_targets, show_report
-    from sixsmith.cli.console import print_json
+    # the keeper begins while this process still loads what it needs and looks for the image
+    with Launched() as launched:
+        import time
 
-    with open_targets(session, (image,), arch, several=False) as targets:
-        target = targets[0]
-        terms = Terms(up_within, stop_time, keep_grace, checks=target.checks, explain=explain_line)
-        report = boot_image(
-            target.image,
-            runner=runner,
-            command=words,
-            checks=checks or BASIC_CHECKS,
-            terms=terms,
-            budget=target.budget,
-            docker_host=docker_host(),
-        )
-        changed = {}
-        if not words:
-            with session.open_store() as store:
-                changed = compare(history_of(store, target.cell), report.measures, report.runner)
-                keep_report(store, target.cell, report, now=time.time())
+        from sixsmith.boot.boot import BASIC_CHECKS, boot_image
+        from sixsmith.boot.measures import compare, history_of, keep_report
+        from sixsmith.boot.observation import Terms
+        from sixsmith.cli.booting import docker_host, explain_line, open_targets, show_report
+        from sixsmith.cli.console import print_json
+
+        with open_targets(session, (image,), arch, several=False) as targets:
+            target = targets[0]
+            report = boot_image(
+                target.image,
+                runner=runner,
+                command=words,
+                checks=checks or BASIC_CHECKS,
+                terms=Terms(up_within, stop_time, keep_grace, checks=target.checks, explain=explain_line),
+                budget=target.budget,
+                docker_host=docker_host(),
+                launched=launched,
+            )
+    changed = {}
+    if not words:
+        with session.open_store() as store:
+            changed = compare(history_of(store, target.cell), report.measures, report.runner)
+            keep_report(store, target.cell, report, now=time.time())
     if session.json:
         print_json({**report.document(), "cell": target.cell, "changed": changed})
     else:
