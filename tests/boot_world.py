@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from sixsmith.boot.image import BootImage, open_image
+from sixsmith.cli import run
 from sixsmith.io import kernel
+from sixsmith.io.layout import open_layout
 from sixsmith.io.store import Store
 from sixsmith.model.arch import ARCHES
 from sixsmith.model.compression import gunzip, gzip_member
@@ -26,6 +28,20 @@ from sixsmith.oci.spec import LAYER_GZIP, Layer
 
 File = str | tuple[int, str]
 """Content, of mode 0755 where it begins with `#!`, else 0644; or mode and content."""
+
+
+FROM_PACKAGES = """
+name: booted
+defaults:
+  arch: x86_64
+  base: packages
+  repositories: [main]
+  packages: [alpine-baselayout, alpine-release, alpine-keys, apk-tools, busybox, busybox-binsh, musl-utils]
+images:
+  base:
+    tag: "{s6-overlay}"
+    matrix: {alpine: [RELEASE], s6-overlay: [OVERLAY]}
+"""
 
 
 class Workshop:
@@ -62,6 +78,22 @@ class Workshop:
         self.store.put(made.config)
         self.store.put(made.manifest)
         return open_image(self.store, made.descriptor, name=f"{alpine}-{overlay}", arch=arch)
+
+    def pair(self, alpine: str, overlay: str) -> BootImage:
+        """A bare image of a pair: on the minirootfs, or built from packages where the test data has only those."""
+        if any((self.upstream / f"alpine/v{alpine}/releases/x86_64").glob("alpine-minirootfs-*.tar.gz")):
+            return self.make(alpine, overlay)
+        if not (self.upstream / f"alpine/v{alpine}/main/x86_64/APKINDEX.tar.gz").is_file():
+            pytest.skip(f"no Alpine {alpine} in the test data")
+        folder = self.store.root.parent / f"packages-{alpine}-{overlay}"
+        folder.mkdir()
+        file = folder / "sixsmith.yaml"
+        file.write_text(FROM_PACKAGES.replace("RELEASE", alpine).replace("OVERLAY", overlay))
+        words = ["build", "-f", file, "--mirror", self.upstream / "alpine", "--store", self.store.root, "--offline"]
+        words += ["--overlay-mirror", self.upstream / "s6-overlay", "-o", folder / "dist", "-q"]
+        assert run([str(word) for word in words]) == 0
+        with open_layout(folder / "dist/base") as layout:
+            return open_image(self.store, layout.ref(overlay), name=f"{alpine}-{overlay}", arch="x86_64")
 
     def _minirootfs(self, alpine: str, arch: str) -> Path:
         found = sorted((self.upstream / f"alpine/v{alpine}/releases/{arch}").glob("alpine-minirootfs-*.tar.gz"))

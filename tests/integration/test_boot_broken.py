@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
 import pytest
 
 import boot_world as world
-import sixsmith as sixsmith_package
 from sixsmith.boot.boot import boot_image
 from sixsmith.boot.observation import Terms
 from sixsmith.boot.report import BootReport, CheckResult
@@ -332,61 +328,6 @@ def test_nothing_is_left_when_sixsmith_is_killed(layout: str, tmp_path: Path, ru
     running.send_signal(getattr(signal, how))
     running.communicate(timeout=20)
     assert world.leftovers(before) == {}
-
-
-ORDINARY = """
-set -e
-mount -t tmpfs none /mnt
-mkdir /mnt/upper /mnt/work
-if [ "$1" = ids ]; then echo nobody:200000:65536 | tee /mnt/upper/subuid >/mnt/upper/subgid; fi
-mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
-shift
-exec setpriv --reuid nobody --regid nogroup --clear-groups "$@"
-"""
-
-
-@pytest.mark.parametrize("runner", ["runc", "namespaces"])
-@pytest.mark.parametrize("ids", ["ids", "none"])
-def test_an_ordinary_user_boots_it_too(layout: str, data: Path, runner: str, ids: str) -> None:
-    if (reason := world.usable(runner)) is not None:
-        pytest.skip(reason)
-    python = Path("/usr/bin/python3")
-    if os.geteuid() != 0 or not python.exists() or shutil.which("setpriv") is None:
-        pytest.skip("this becomes an ordinary user, which needs root, setpriv and a Python that is everybody's")
-    probe = subprocess.run([python, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
-    if probe.stdout.strip() != str(sys.version_info[:2]):
-        pytest.skip("the system's Python is another version")
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        place = Path(folder)
-        place.chmod(0o777)
-        shutil.copytree(layout.removesuffix(":one"), place / "images")
-        shutil.copytree(Path(sixsmith_package.__file__).parent, place / "code/sixsmith")
-        for name in ("click", "msgspec", "deflate", "deflate.libs"):
-            for source in Path(click.__file__).parents[1].glob(f"{name}*"):
-                if source.is_dir() and not source.name.endswith("-info"):
-                    shutil.copytree(source, place / "code" / source.name)
-                elif source.is_file():
-                    shutil.copy(source, place / "code")
-        command = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            ORDINARY,
-            "sh",
-            ids,
-            "env",
-            f"PYTHONPATH={place}/code:{world.TOKEN}",
-        ]
-        command += [f"SIXSMITH_STORE={place}/store", f"HOME={place}", str(python), "-m", "sixsmith", "boot"]
-        command += [f"{place}/images:one", "--runner", runner, "--json"]
-        before = world.remains()
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-        document = json.loads(done.stdout)
-        assert document["services"]["web"]["up"] is True
-        assert ("only one user inside" in document["reason"]) == (ids == "none")
-        assert world.leftovers(before) == {}
 
 
 def test_the_command_line_tells_all(layout: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sixsmith.io.store import Store
 
 pytestmark = pytest.mark.data
 
-ALPINES = ("3.7", "3.12", "3.16", "3.20")
+ALPINES = ("3.7", "3.12", "3.16", "3.19", "3.20")
 OVERLAYS = ("1.21.4.0", "2.1.0.2", "3.1.6.2", "3.2.1.0")
 EVERYTHING = os.environ.get("SIXSMITH_BOOT") == "all"
 DEFAULT = {("3.7", "1.21.4.0"), ("3.12", "2.1.0.2"), ("3.16", "3.1.6.2"), ("3.20", "3.2.1.0")}
@@ -59,7 +59,7 @@ def words(report: BootReport) -> list[str]:
 @pytest.mark.parametrize(("alpine", "overlay"), PAIRS)
 def test_every_pair_passes_all_built_in_checks(workshop: world.Workshop, alpine: str, overlay: str) -> None:
     before = world.remains()
-    report = boot_image(workshop.make(alpine, overlay), runner=runner(), checks=ALL_CHECKS)
+    report = boot_image(workshop.pair(alpine, overlay), runner=runner(), checks=ALL_CHECKS)
     assert report.ok, words(report)
     statuses = {check.name: check.status for check in report.checks}
     assert set(statuses) == set(ALL_CHECKS)
@@ -78,7 +78,7 @@ def test_every_pair_passes_all_built_in_checks(workshop: world.Workshop, alpine:
 def test_every_pair_boots_in_plain_namespaces(workshop: world.Workshop, alpine: str, overlay: str) -> None:
     if (reason := world.usable("namespaces")) is not None:
         pytest.skip(reason)
-    report = boot_image(workshop.make(alpine, overlay), runner="namespaces", checks=BASIC_CHECKS)
+    report = boot_image(workshop.pair(alpine, overlay), runner="namespaces", checks=BASIC_CHECKS)
     assert report.ok, words(report)
     assert report.runner == "namespaces"
 
