@@ -17,7 +17,8 @@ import msgspec
 from sixsmith import catalog
 from sixsmith.assemble import assemble_tree, completed
 from sixsmith.bases import Base, ImageBase, open_base, remember_image
-from sixsmith.errors import FormatError, LockOutdated, Unsatisfiable, UsageError
+from sixsmith.budget import over_budget
+from sixsmith.errors import CheckFailed, FormatError, LockOutdated, Unsatisfiable, UsageError
 from sixsmith.events import CellDone, CellStarted, Reporter, Resolved, Warned, silent
 from sixsmith.io.http import FileMissing
 from sixsmith.io.local import local_specs, read_local_files
@@ -198,6 +199,7 @@ def build_image(
             )
         store.flush()  # an image is remembered when what is known of its layers is
         _remember(built, digest_of(image.config), store)
+    _refuse_expensive(built)
     for warning in built.warnings:
         reporter(Warned(variant.id, warning))
     reporter(CellDone(variant.id, built.descriptor.digest, built.size, time.perf_counter() - started))
@@ -434,6 +436,14 @@ def _refuse_broken(variant: Variant, descriptor: Descriptor, store: Store) -> No
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise FormatError(f"{variant.id}: the image is not valid:\n{listed}", hint="this is a bug in sixsmith")
+
+
+def _refuse_expensive(built: BuiltImage) -> None:
+    """An image over the budget of its cell is refused, known or new."""
+    variant = built.variant
+    found = {"size": built.size, "layers": len(built.layers), "packages": len(built.plan.packages)}
+    if said := over_budget(variant.budget, found):
+        raise CheckFailed(f"{variant.id}: {'; '.join(said)}", place=variant.place, hint="`inspect` says what is in it")
 
 
 def _recall(plan: BuildPlan, store: Store) -> BuiltImage | None:

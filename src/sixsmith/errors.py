@@ -7,7 +7,7 @@
     │   ├── ScriptNotUnderstood            an install script that `emulate` cannot read
     │   ├── LockOutdated                   the lock does not hold what the family file asks
     │   ├── LintFailed                     a service or an image setting is broken
-    │   └── CheckFailed                    a booted image did not behave
+    │   └── CheckFailed                    an image does not behave, or is over its budget
     ├── UsageError                     2   wrong option, argument or selection
     │   └── MatrixError                    sixsmith.yaml is wrong (holds every problem found)
     ├── OutsideError                   3   network, disk, registry, other programs
@@ -126,7 +126,7 @@ class LintFailed(AnswerIsNo):
 
 
 class CheckFailed(AnswerIsNo):
-    """A booted image did not behave as its checks ask."""
+    """An image does not behave as its checks ask, or costs more than its budget."""
 
 
 class UsageError(SixsmithError):

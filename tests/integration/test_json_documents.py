@@ -104,9 +104,10 @@ def test_reports_have_the_keys_that_are_promised() -> None:
     service = Service("one", "longrun", up=False).document()
     measures = Measures(1, 2, 3, 4, 5)
     report = BootReport("one", "sha256:…", "runc", "it is there", 0, measures, {"one": service}, (check,)).document()
-    _compare("boot", [{"cell": "one", **report, "changed": {}}])
+    _compare("boot", [{"cell": "one", **report, "changed": {}, "against": ""}])
+    compared = {"changed": {}, "against": "", "against_siblings": {}}
     of_many = {key: value for key, value in report.items() if key != "log"}
-    _compare("test", [{"ok": True, "results": [{"cell": "one", **of_many, "changed": {}, "trouble": ""}]}])
+    _compare("test", [{"ok": True, "results": [{"cell": "one", **of_many, **compared, "trouble": ""}]}])
 
 
 # ---- comparing

@@ -11,12 +11,20 @@ from sixsmith.boot.boot import ALL_CHECKS, BASIC_CHECKS, check_names
 from sixsmith.boot.channel import pair
 from sixsmith.boot.container import LogLine
 from sixsmith.boot.image import arch_of
-from sixsmith.boot.measures import bytes_of, check_budget, compare, history_of, keep_report, last_report
+from sixsmith.boot.measures import (
+    check_budget,
+    compare,
+    compare_with_others,
+    history_of,
+    keep_report,
+    last_report,
+)
 from sixsmith.boot.report import BootReport, CheckResult, Measures, relevant_lines
 from sixsmith.boot.runners import choose_runner
 from sixsmith.boot.spec import DOCKER_CAPABILITIES, RunSpec, container_environment
 from sixsmith.boot.starters import Account, resolve_user, runc_document
 from sixsmith.boot.supervision import parse_status
+from sixsmith.budget import bytes_of, over_budget
 from sixsmith.errors import UsageError
 from sixsmith.io.namespaces import Emulator
 from sixsmith.io.store import Store
@@ -175,6 +183,16 @@ def test_budgets() -> None:
     assert never[0].status == "failed" and "never ready" in never[0].message
 
 
+def test_a_build_is_held_against_its_budget() -> None:
+    found = {"size": 6_000_000, "layers": 4, "packages": 14}
+    assert over_budget({"size": "6M", "layers": "4", "packages": "14", "memory": "1K"}, found) == []
+    assert over_budget({"size": "5M", "layers": "3"}, found) == [
+        "size 6,000,000 bytes, over the budget of 5,242,880 bytes",
+        "layers 4, over the budget of 3",
+    ]
+    assert over_budget({}, found) == []
+
+
 def report(digest: str = "sha256:" + "a" * 64, **more: Any) -> BootReport:
     values: dict[str, Any] = {
         "name": "x",
@@ -201,8 +219,25 @@ def test_history_is_kept_and_compared(tmp_path: Path) -> None:
         kept = last_report(store, "a:b/x86_64")
         assert kept is not None and kept["needs"] == {"capabilities": ["KILL"]} and "log" not in kept
         later = Measures(ready_ms=160, stop_ms=2000, memory=300_000, processes=7, size=9_000_000)
-        assert compare(history, later, "runc") == {"stop_ms": 1200, "processes": 1, "size": 3_000_000}
-        assert compare(history, later, "namespaces") == {}
+        found = compare(history, report(measures=later))
+        assert (found.against, found.changed) == ("the last boot", {"stop_ms": 1200, "processes": 1, "size": 3_000_000})
+        assert compare(history, report(measures=later, runner="namespaces")).changed == {}
+        # another build is held against the one before, however often either was booted
+        new = report("sha256:" + "b" * 64, measures=later)
+        for moment in (200, 201):
+            keep_report(store, "a:b/x86_64", new, now=moment)
+            found = compare(history_of(store, "a:b/x86_64"), new)
+            assert (found.against, found.changed["stop_ms"]) == ("the last build", 1200)
+
+
+def test_cells_are_held_against_their_siblings() -> None:
+    heavy = Measures(ready_ms=150, stop_ms=800, memory=900_000, processes=6, size=6_000_000)
+    assert compare_with_others(heavy, [MEASURES, MEASURES, heavy]) == {"memory": 600_000}
+    assert compare_with_others(MEASURES, [MEASURES, heavy]) == {}
+    assert compare_with_others(heavy, [MEASURES]) == {}
+    silent = Measures(None, None, 300_000, 6, 6_000_000)
+    assert compare_with_others(silent, [MEASURES, MEASURES]) == {}
+    assert compare_with_others(MEASURES, [silent, silent]) == {}
 
 
 def test_a_report_is_as_good_as_its_checks() -> None:

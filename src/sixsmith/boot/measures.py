@@ -7,18 +7,28 @@ them does.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median_low
 from typing import Any
 
 from sixsmith.boot.report import BootReport, CheckResult, Measures
+from sixsmith.budget import bytes_of
 from sixsmith.oci.blobs import Blobs
 
-__all__ = ["bytes_of", "check_budget", "compare", "history_of", "keep_report", "last_report"]
+__all__ = [
+    "Comparison",
+    "check_budget",
+    "compare",
+    "compare_with_others",
+    "history_of",
+    "keep_report",
+    "last_report",
+]
 
 _HISTORY = "boot-history"
 _LAST = "boot-report"
 _LENGTH = 100
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _NOTABLE = {
     "ready_ms": (0.3, 50),
     "stop_ms": (0.3, 50),
@@ -27,13 +37,6 @@ _NOTABLE = {
     "size": (0.02, 4096),
 }
 """What change is worth a word: a share of the old value, and at least so much."""
-
-
-def bytes_of(text: str) -> int:
-    """`40M`, `512K`, `1G`, as a budget spells sizes: powers of 1024."""
-    text = text.strip().upper().removesuffix("IB").removesuffix("B")
-    number = text.rstrip("KMG")
-    return int(float(number) * _UNITS[text[len(number) :]])
 
 
 def check_budget(measures: Measures, budget: Mapping[str, str]) -> list[CheckResult]:
@@ -85,11 +88,37 @@ def _load(store: Blobs, kind: str, cell: str) -> Any:
         return None
 
 
-def compare(history: list[dict[str, Any]], measures: Measures, runner: str) -> dict[str, int]:
-    """What changed notably against the last boot by the same runner: name → difference."""
-    before = next((entry for entry in reversed(history) if entry.get("runner") == runner), None)
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What differs notably, name → difference; `against` says from what: the build before, or the last boot of this one."""
+
+    against: str = ""
+    changed: Mapping[str, int] = field(default_factory=dict)
+
+
+def compare(history: list[dict[str, Any]], report: BootReport) -> Comparison:
+    """What changed against the last boot of the build before by the same runner, or else against the last boot."""
+    same = [entry for entry in reversed(history) if entry.get("runner") == report.runner]
+    other = next((entry for entry in same if entry.get("digest") != report.digest), None)
+    before = other or next(iter(same), None)
     if before is None:
+        return Comparison()
+    return Comparison("the last build" if other else "the last boot", _differences(before, report.measures))
+
+
+def compare_with_others(measures: Measures, others: Sequence[Measures]) -> dict[str, int]:
+    """What differs notably from the middle of the other cells of an image; nothing when there are fewer than two."""
+    if len(others) < 2:
         return {}
+    columns: dict[str, list[int]] = {}
+    for other in others:
+        for name, value in other.document().items():
+            columns.setdefault(name, []).extend([value] if isinstance(value, int) else [])
+    middle = {name: median_low(values) for name, values in columns.items() if values}
+    return _differences(middle, measures)
+
+
+def _differences(before: Mapping[str, Any], measures: Measures) -> dict[str, int]:
     changed = {}
     for name, found in measures.document().items():
         old = before.get(name)

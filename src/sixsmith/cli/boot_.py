@@ -40,7 +40,7 @@ def command(
         import time
 
         from sixsmith.boot.boot import BASIC_CHECKS, boot_image
-        from sixsmith.boot.measures import compare, history_of, keep_report
+        from sixsmith.boot.measures import Comparison, compare, history_of, keep_report
         from sixsmith.boot.observation import Terms
         from sixsmith.cli.booting import docker_host, explain_line, open_targets, show_report
         from sixsmith.cli.console import print_json
@@ -57,16 +57,16 @@ def command(
                 docker_host=docker_host(),
                 launched=launched,
             )
-    changed = {}
+    compared = Comparison()
     if not words:
         with session.open_store() as store:
-            changed = compare(history_of(store, target.cell), report.measures, report.runner)
+            compared = compare(history_of(store, target.cell), report)
             keep_report(store, target.cell, report, now=time.time())
     if session.json:
-        print_json({**report.document(), "cell": target.cell, "changed": changed})
+        print_json({**report.document(), "cell": target.cell, "changed": compared.changed, "against": compared.against})
     else:
         if log:
             for line in report.log:
                 click.echo(line)
-        show_report(report, changed=changed)
+        show_report(report, compared)
     return 0 if report.ok else 1

@@ -15,6 +15,7 @@ from sixsmith.cli.session import Session
 
 if TYPE_CHECKING:
     from sixsmith.boot.image import BootImage
+    from sixsmith.boot.measures import Comparison
     from sixsmith.boot.report import BootReport
     from sixsmith.io.store import Store
 
@@ -190,7 +191,7 @@ def _build(session: Session, store: Store, cells: tuple[str, ...], arch: str | N
     ]
 
 
-def show_report(report: BootReport, *, changed: dict[str, int] | None = None) -> None:
+def show_report(report: BootReport, compared: Comparison | None = None) -> None:
     """A report for people: one line per check, log lines below what failed."""
     from sixsmith.cli.console import human_size
 
@@ -210,8 +211,9 @@ def show_report(report: BootReport, *, changed: dict[str, int] | None = None) ->
         f"exit code {report.exit_code}" if report.exit_code is not None else "",
     ]
     click.echo(", ".join(word for word in words if word))
-    for name, difference in (changed or {}).items():
-        click.echo(f"  {name} {'+' if difference > 0 else ''}{difference:,} against the last boot")
+    if compared is not None:
+        for name, difference in compared.changed.items():
+            click.echo(f"  {name} {difference:+,} against {compared.against}")
     for note in report.notes:
         click.echo(f"  note: {note}")
     click.echo(f"{report.runner}: {report.reason}", err=True)

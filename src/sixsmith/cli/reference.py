@@ -33,12 +33,12 @@ JSON_KEYS: Mapping[str, str] = {
     "boot": (
         "{cell, image, digest, ok, runner, reason, ready_ms, stop_ms, memory, processes, size, exit_code, "
         "services: {NAME: {up, ready, pid, type}}, checks: [{name, status, ok, message, log?, ms?}], notes, needs, overlay, log, "
-        "changed}"
+        "changed, against}"
     ),
     "test": (
         "{ok, results: [{cell, image, digest, ok, runner, reason, ready_ms, stop_ms, memory, processes, size, exit_code, "
         "services: {NAME: {up, ready, pid, type}}, checks: [{name, status, ok, message, log?, ms?}], notes, needs, overlay, "
-        "changed, trouble?}]}"
+        "changed, against, against_siblings, trouble?}]}"
     ),
     "push": "{pushed: [{reference, digest, uploaded_bytes, mounted, skipped}]}",
     "inspect": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ from sixsmith.cli.booting import Target, boot_options
 from sixsmith.cli.session import Session, family_options
 
 if TYPE_CHECKING:
+    from sixsmith.boot.measures import Comparison
     from sixsmith.boot.observation import Terms
     from sixsmith.boot.report import BootReport
 
@@ -43,7 +45,7 @@ def command(
     from sixsmith.cli.console import print_json
     from sixsmith.errors import OutsideError
 
-    results: list[tuple[Target, BootReport | None, str, dict[str, int]]] = []
+    results: list[_Result] = []
     with open_targets(session, cells, arch, several=True) as targets, session.open_store() as store:
         for target in targets:
             terms = Terms(up_within, stop_time, keep_grace, checks=target.checks, explain=explain_line)
@@ -52,22 +54,61 @@ def command(
             except OutsideError as error:
                 if len(targets) == 1:
                     raise
-                results.append((target, None, error.message, {}))
+                results.append(_Result(target, trouble=error.message))
                 continue
-            changed = compare(history_of(store, target.cell), report.measures, report.runner)
+            result = _Result(target, report, compare(history_of(store, target.cell), report))
             keep_report(store, target.cell, report, now=time.time())
-            results.append((target, report, "", changed))
+            results.append(result)
             if not session.json:
-                _show(target, report, changed)
-    reports = [report for _, report, _, _ in results if report is not None]
+                _show(result)
+    _compare_siblings(results)
+    reports = [result.report for result in results if result.report is not None]
     failed = [report for report in reports if not report.ok]
     if session.json:
-        print_json({"ok": bool(reports) and not failed, "results": [_document(*result) for result in results]})
+        print_json({"ok": bool(reports) and not failed, "results": [result.document() for result in results]})
     else:
         _summary(results)
     if not reports:
-        raise OutsideError(f"nothing could be started: {results[0][2]}" if results else "there is nothing to start")
+        raise OutsideError(
+            f"nothing could be started: {results[0].trouble}" if results else "there is nothing to start"
+        )
     return 1 if failed else 0
+
+
+@dataclass(slots=True)
+class _Result:
+    """What came of one image: a report, or why there is none. `siblings` is how it differs from the image's other cells."""
+
+    target: Target
+    report: BootReport | None = None
+    compared: Comparison | None = None
+    trouble: str = ""
+    siblings: dict[str, int] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        if self.report is None:
+            return {"cell": self.target.cell, "image": self.target.image.name, "ok": None, "trouble": self.trouble}
+        document = self.report.document()
+        document.pop("log")
+        changed = self.compared.changed if self.compared is not None else {}
+        against = self.compared.against if self.compared is not None else ""
+        more = {"changed": changed, "against": against, "against_siblings": self.siblings}
+        return {"cell": self.target.cell, **document, **more}
+
+
+def _compare_siblings(results: list[_Result]) -> None:
+    """Holds each cell against the image's other cells with the same major of the overlay, as far as they were started too."""
+    from sixsmith.boot.measures import compare_with_others
+
+    kin: dict[tuple[str, int], list[_Result]] = {}
+    for result in results:
+        if result.report is not None:
+            kin.setdefault((result.target.cell.partition(":")[0], result.report.overlay), []).append(result)
+    for group in kin.values():
+        for result in group:
+            others = [other.report.measures for other in group if other is not result and other.report is not None]
+            if result.report is not None:
+                result.siblings = compare_with_others(result.report.measures, others)
 
 
 def _boot(target: Target, terms: Terms, runner: str | None, checks: tuple[str, ...]) -> BootReport:
@@ -87,31 +128,24 @@ def _boot(target: Target, terms: Terms, runner: str | None, checks: tuple[str, .
     )
 
 
-def _document(target: Target, report: BootReport | None, trouble: str, changed: dict[str, int]) -> dict[str, Any]:
-    if report is None:
-        return {"cell": target.cell, "image": target.image.name, "ok": None, "trouble": trouble}
-    document = report.document()
-    document.pop("log")
-    return {"cell": target.cell, **document, "changed": changed}
-
-
-def _show(target: Target, report: BootReport, changed: dict[str, int]) -> None:
+def _show(result: _Result) -> None:
     from sixsmith.cli.booting import show_report
 
-    if report.ok:
+    if result.report is None or result.report.ok:
         return
-    click.echo(f"{target.cell}:")
-    show_report(report, changed=changed)
+    click.echo(f"{result.target.cell}:")
+    show_report(result.report, result.compared)
     click.echo("")
 
 
-def _summary(results: list[tuple[Target, BootReport | None, str, dict[str, int]]]) -> None:
+def _summary(results: list[_Result]) -> None:
     from sixsmith.cli.console import human_size, print_table
 
     rows = []
-    for target, report, trouble, _ in results:
+    for result in results:
+        report = result.report
         if report is None:
-            rows.append([target.cell, "", "", "", "", "", f"not started: {trouble}"])
+            rows.append([result.target.cell, "", "", "", "", "", f"not started: {result.trouble}"])
             continue
         numbers = report.measures
         refused = [check.name for check in report.checks if check.status == "refused"]
@@ -120,7 +154,7 @@ def _summary(results: list[tuple[Target, BootReport | None, str, dict[str, int]]
             verdict += f" (cannot: {', '.join(refused)})"
         rows.append(
             [
-                target.cell,
+                result.target.cell,
                 f"{numbers.ready_ms} ms" if numbers.ready_ms is not None else "never",
                 f"{numbers.stop_ms} ms" if numbers.stop_ms is not None else "",
                 human_size(numbers.memory),
@@ -130,6 +164,14 @@ def _summary(results: list[tuple[Target, BootReport | None, str, dict[str, int]]
             ]
         )
     print_table(["CELL", "READY", "STOP", "MEMORY", "PROCESSES", "SIZE", "VERDICT"], rows, right=(1, 2, 3, 4, 5))
-    runners = sorted({f"{report.runner}: {report.reason}" for _, report, _, _ in results if report is not None})
+    for result in results:
+        told = {"its siblings": result.siblings}
+        if result.compared is not None:
+            told[result.compared.against] = dict(result.compared.changed)
+        for against, differences in told.items():
+            if differences and against != "the last boot":  # the same image again: that is chance
+                words = ", ".join(f"{name} {difference:+,}" for name, difference in differences.items())
+                click.echo(f"  {result.target.cell}: {words} against {against}")
+    runners = sorted({f"{one.report.runner}: {one.report.reason}" for one in results if one.report is not None})
     for line in runners:
         click.echo(line, err=True)
