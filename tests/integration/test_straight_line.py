@@ -49,6 +49,18 @@ def test_a_secret_keeps_its_mode_below_another_source(place: Workplace) -> None:
     assert node is not None and (node.mode, node.uid, node.gid) == (0o600, 7, 8)
 
 
+def test_an_image_over_its_budget_is_refused_however_often(place: Workplace) -> None:
+    text = "name: f\nimages:\n  one:\n    arch: [x86_64]\n    matrix: {alpine: [3.22]}\n    budget: {BUDGET}\n"
+    place.write(text.replace("BUDGET", "size: 1K, layers: 100"))
+    for _ in range(2):
+        done = place.build()
+        assert done.code == 1
+        assert "one:3.22/x86_64: size " in done.err and "over the budget of 1,024 bytes" in done.err
+        assert "layers" not in done.err.partition("error:")[2]
+    place.write(text.replace("BUDGET", "size: 100M, layers: 100, packages: 100"))
+    assert place.build().code == 0
+
+
 FAMILY = """\
 name: f
 defaults: {arch: [x86_64]}
