@@ -23,6 +23,7 @@ from sixsmith.boot.report import BootReport, CheckResult
 from sixsmith.errors import DigestMismatch, OutsideError, UsageError
 from sixsmith.io.layout import write_layout
 from sixsmith.io.store import Store
+from sixsmith.oci.image import Healthcheck
 from sixsmith.oci.spec import MANIFEST, Descriptor
 from sixsmith.s6.explain import explain
 
@@ -192,13 +193,36 @@ def test_new_privileges_that_are_needed(workshop: world.Workshop) -> None:
     assert (check.status, report.ok) == ("refused", True), check
 
 
-@pytest.mark.skipif(os.environ.get("SIXSMITH_BOOT") != "all", reason="many starts: SIXSMITH_BOOT=all runs it")
 def test_capabilities_are_the_smallest_set(workshop: world.Workshop) -> None:
-    files = world.longrun("dropping", "#!/command/execlineb -P\ns6-setuidgid nobody\nsleep 1000\n")
-    report = boot(workshop.make(*V3, files), "capabilities")
+    files = world.oneshot("10-own", "#!/bin/sh\n> /run/mine && chown 7:7 /run/mine\n", major=1)
+    report = boot(workshop.make(*V1, files), "capabilities")
     assert report.ok, report.failures
-    assert set(report.needs["capabilities"]) >= {"SETGID", "SETUID"}
-    assert set(report.needs["capabilities"]) <= {"SETGID", "SETUID", "KILL"}
+    assert report.needs["capabilities"] == ["CHOWN"]
+    assert verdict(report, "capabilities").message == "needs CHOWN, and no other capability"
+    # what nobody could have read in a script is found all the same
+    files = world.oneshot(
+        "10-own", "#!/bin/sh\nmkdir -m 0 /run/no && c=ch && > /run/mine && ${c}own 7 /run/mine\n", major=1
+    )
+    found = verdict(boot(workshop.make(*V1, files), "capabilities"), "capabilities").message
+    assert found == "needs CHOWN, and no other capability (its scripts let expect none)"
+
+
+def test_terms_that_do_not_go_together(workshop: world.Workshop) -> None:
+    script = "#!/bin/sh\ngrep -q '^NoNewPrivs:.*0' /proc/self/status || > /etc/mark\n"
+    report = boot(
+        workshop.make(*V1, world.oneshot("10-odd", script, major=1)), "read-only", "no-new-privileges", "together"
+    )
+    assert {verdict(report, name).status for name in ("read-only", "no-new-privileges")} == {"passed"}
+    refused = verdict(report, "together")
+    assert refused.status == "refused" and "no new privileges and a read-only root at once" in refused.message
+    assert report.needs == {"read_only": False, "no_new_privileges": False}
+
+
+def test_a_health_check_that_says_no(workshop: world.Workshop) -> None:
+    ill = Healthcheck(("CMD-SHELL", "echo not feeling well; exit 1"))
+    report = boot(workshop.make(*V3, healthcheck=ill), "health")
+    assert_fails(report, "health", "exits with 1, saying: not feeling well")
+    assert boot(workshop.make(*V3, healthcheck=Healthcheck(("CMD", "test", "-e", "/run"))), "health").ok
 
 
 def test_a_log_that_cannot_be_put_away(workshop: world.Workshop) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sixsmith.boot.checks import LIVE, Stop, check_custom, check_stop, watch_finishes
+from sixsmith.boot.checks import LIVE, Stop, check_custom, check_stop, scripts_run, watch_finishes
 from sixsmith.boot.container import Machine
 from sixsmith.boot.endings import Ending, endings_of
 from sixsmith.boot.image import BootImage
@@ -20,7 +20,7 @@ from sixsmith.boot.report import BootReport, CheckResult, Measures
 from sixsmith.boot.runners import choose_runner
 from sixsmith.boot.spec import RunSpec
 from sixsmith.boot.supervision import Process, find_layout
-from sixsmith.boot.trials import TRIALS, Trial, run_trial
+from sixsmith.boot.trials import TRIALS, Trial, run_trial, shorter_terms
 from sixsmith.errors import OutsideError, UsageError, nearest
 
 __all__ = ["ALL_CHECKS", "BASIC_CHECKS", "boot_image", "check_names"]
@@ -100,6 +100,7 @@ class _Boot:
         self.needs: dict[str, Any] = {}
         self.spec: RunSpec | None = None
         self.wanted: frozenset[str] = frozenset()
+        self.failing: frozenset[str] = frozenset()
         self.stopping: dict[str, Ending] = {}
 
     # --- the first boot
@@ -127,6 +128,7 @@ class _Boot:
     def _measure(self, seen: Observation) -> None:
         self.numbers.ready_ms = seen.ready_ms
         self.services = {name: service.document() for name, service in seen.services.items()}
+        self.failing = frozenset(script for script, code in scripts_run(seen, "cont-init") if code)
         self.wanted = frozenset(name for name, service in seen.services.items() if service.good)
         processes = _quiet_processes(seen)
         self.numbers.processes = len(processes)
@@ -200,7 +202,8 @@ class _Boot:
                 CheckResult(name, "skipped", "not tried, because the image does not run as it is") for name in names
             ]
             return
-        trial = Trial(self.machine, self.layout, self.spec, self.terms, self.wanted, self.stopping, self.needs)
+        terms = shorter_terms(self.terms, self.numbers.ready_ms, self.numbers.stop_ms)
+        trial = Trial(self.machine, self.layout, self.spec, terms, self.wanted, self.failing, self.stopping, self.needs)
         self.results += [run_trial(name, trial) for name in names]
 
     # --- the end

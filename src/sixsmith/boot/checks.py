@@ -18,7 +18,7 @@ from sixsmith.boot.observation import Observation
 from sixsmith.boot.report import CheckResult
 from sixsmith.boot.supervision import Process, Service
 
-__all__ = ["LIVE", "Stop", "check_custom", "check_stop", "user_log", "watch_finishes"]
+__all__ = ["LIVE", "Stop", "check_custom", "check_stop", "scripts_run", "user_log", "watch_finishes"]
 
 _ORPHANS = 50
 # --- while it runs
@@ -82,7 +82,7 @@ def check_oneshots(seen: Observation) -> CheckResult:
     name = "oneshots"
     if not seen.layout.supervised:
         return seen.skipped(name, "no s6-overlay in this image")
-    scripts = _scripts(seen, "cont-init")
+    scripts = scripts_run(seen, "cont-init")
     failed = [f"cont-init.d/{script} exited {code}" for script, code in scripts if code != 0]
     if failed:
         return seen.failed(name, "; ".join(failed), about=tuple(script for script, code in scripts if code))
@@ -101,7 +101,7 @@ def check_oneshots(seen: Observation) -> CheckResult:
     return seen.passed(name, f"{count} ran, in order" if count else "there are none")
 
 
-def _scripts(seen: Observation, kind: str) -> list[tuple[str, int]]:
+def scripts_run(seen: Observation, kind: str) -> list[tuple[str, int]]:
     """Scripts of cont-init.d or cont-finish.d with their exit codes, in the order in which they ran."""
     pattern = re.compile(
         rf"(?:\[{kind}\.d\] (?P<old>\S+): exited (?P<was>\d+)|{kind}: info: (?:.*/)?(?P<new>[^/ ]+) exited (?P<code>\d+))"
@@ -411,7 +411,7 @@ def check_stop(seen: Observation, stop: Stop) -> CheckResult:
     ]
     if complaints:
         return seen.failed(name, f"not everything stopped by itself: {complaints[-1].strip()}")
-    failed = [f"cont-finish.d/{script} exited {code}" for script, code in _scripts(seen, "cont-finish") if code]
+    failed = [f"cont-finish.d/{script} exited {code}" for script, code in scripts_run(seen, "cont-finish") if code]
     if failed:
         return seen.failed(name, "; ".join(failed))
     ran = f", {len(stop.watched)} finish script{'s' if len(stop.watched) != 1 else ''} run" if stop.watched else ""

@@ -122,12 +122,16 @@ def observe(machine: Machine, spec: RunSpec, terms: Terms, *, layout: Layout | N
     if container.end is None and observation.settled:
 
         def good() -> bool:
-            observation.refresh()
             return all(service.good for service in observation.services.values())
+
+        def decided() -> bool:
+            observation.refresh()
+            return good() or _is_hopeless(observation)
 
         # s6-rc has waited for readiness already; the others may need a moment more
         left = terms.seconds(terms.timeout) - (time.monotonic() - container.begun)
-        if container.wait(good, max(0.0, left if _may_come(observation) else min(left, terms.seconds(3.0)))):
+        container.wait(decided, max(0.0, left if _may_come(observation) else min(left, terms.seconds(3.0))))
+        if container.end is None and good():
             observation.ready_ms = round((time.monotonic() - container.begun) * 1000)
     return observation
 
@@ -135,6 +139,12 @@ def observe(machine: Machine, spec: RunSpec, terms: Terms, *, layout: Layout | N
 def _may_come(observation: Observation) -> bool:
     """Whether services that are not ready may still become so: those that s6-rc does not wait for."""
     return observation.layout.major in (1, 2)
+
+
+def _is_hopeless(observation: Observation) -> bool:
+    """Whether nothing more can come: s6-rc has ended, and a oneshot did not succeed."""
+    oneshots = [service for service in observation.services.values() if service.kind == "oneshot"]
+    return observation.layout.major == 3 and not all(service.up for service in oneshots)
 
 
 def _services_on_disk(machine: Machine) -> frozenset[str]:

@@ -6,25 +6,30 @@ cannot work and does not is `refused`, no failure: the prediction was right, and
 
 from __future__ import annotations
 
-import re
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sixsmith.boot.checks import scripts_run
 from sixsmith.boot.container import Machine
-from sixsmith.boot.endings import Ending, without_comments
+from sixsmith.boot.endings import Ending
 from sixsmith.boot.observation import Observation, Terms, observe, start_failed
+from sixsmith.boot.predictions import (
+    expected_capabilities,
+    no_new_privileges_for,
+    no_random_user,
+    no_read_only_root,
+)
 from sixsmith.boot.report import CheckResult
 from sixsmith.boot.spec import DOCKER_CAPABILITIES, RunSpec
 from sixsmith.boot.supervision import Layout
 from sixsmith.errors import OutsideError
 
-__all__ = ["TRIALS", "Trial", "stop_quietly"]
+__all__ = ["TRIALS", "Trial", "run_trial", "shorter_terms", "stop_quietly"]
 
 _CODES = (0, 7, 137, 127)
 _UID = 23456
-_CALLED = re.compile(r"/etc/s6(?:-overlay)?/scripts/[^\s;\"']+")
 _LIKELY = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 """What s6-overlay images need at most, nearly always: changing owners and users, and stopping what others own."""
 
@@ -39,6 +44,8 @@ class Trial:
     terms: Terms
     wanted: frozenset[str] = frozenset()
     """Services that were up in the first boot: they have to be up in every other."""
+    failing: frozenset[str] = frozenset()
+    """Scripts of cont-init.d that failed in the first boot already."""
     stopping: Mapping[str, Ending] = field(default_factory=dict)
     """Longruns that take the container with them when they end."""
     needs: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +65,9 @@ class Trial:
         missing = [name for name in sorted(self.wanted) if name not in seen.services or not seen.services[name].good]
         if not seen.settled or missing:
             return False, f"{', '.join(missing) or 'its services'} did not come up", seen
+        failed = [script for script, code in scripts_run(seen, "cont-init") if code and script not in self.failing]
+        if failed:
+            return False, f"cont-init.d/{failed[0]} failed", seen
         complaint = next((line.text for line in seen.container.lines if _is_complaint(line.text)), None)
         if strict and complaint is not None:
             return False, f"it complains: {complaint.strip()}", seen
@@ -81,6 +91,16 @@ def stop_quietly(seen: Observation) -> bool:
     except OutsideError:
         return seen.container.end is not None
     return seen.container.wait_end(seen.terms.seconds(seen.terms.stop_time))
+
+
+def shorter_terms(terms: Terms, ready_ms: int | None, stop_ms: int | None) -> Terms:
+    """How long a trial may take: a multiple of what the first boot took, not all the time that an image might need."""
+    timeout, stop_time = terms.timeout, terms.stop_time
+    if ready_ms is not None:
+        timeout = min(timeout, 3 + 10 * ready_ms / 1000 / terms.patience)
+    if stop_ms is not None:
+        stop_time = min(stop_time, 3 + 3 * stop_ms / 1000 / terms.patience)
+    return replace(terms, timeout=timeout, stop_time=stop_time)
 
 
 # --- the trials
@@ -152,37 +172,7 @@ def try_read_only(trial: Trial) -> CheckResult:
     works, why, seen = trial.works(spec)
     trial.needs["read_only"] = works
     terms = "with a read-only root" + (", S6_READ_ONLY_ROOT=1 and an executable tmpfs on /run" if works else "")
-    return _verdict(seen, name, works, why, _log_outside_volumes(trial), terms)
-
-
-def _log_outside_volumes(trial: Trial) -> str | None:
-    """A logger that writes into the root needs a volume there."""
-    writable = (*trial.spec.volumes, "/run", "/var/run", "/dev")
-    for text in _run_scripts(trial):
-        for line in text.splitlines():
-            if not re.search(r"\b(s6-log|logutil-service)\b", line):
-                continue
-            for folder in re.findall(r"(?<!\S)(/\S+)(?=\s|$)", line):
-                is_program = folder.rsplit("/", 1)[-1] in ("s6-log", "logutil-service")
-                if not is_program and not any(folder == one or folder.startswith(one + "/") for one in writable):
-                    return f"a log is written to {folder}, which is no volume"
-    return None
-
-
-def _run_scripts(trial: Trial) -> Iterator[str]:
-    """The scripts that the image's services run: longruns, loggers, oneshots, and what those call."""
-    names = sorted(trial.wanted)
-    paths = [f"/etc/s6-overlay/s6-rc.d/{name}/{script}" for name in names for script in ("run", "up")]
-    paths += [f"/etc/services.d/{name}/{script}" for name in names for script in ("run", "log/run")]
-    paths += [f"/etc/cont-init.d/{name}" for name in trial.machine.list(["/etc/cont-init.d"])["/etc/cont-init.d"]]
-    known = set(paths)
-    while paths:
-        found = trial.machine.read(paths[:8])
-        texts = [without_comments(text) for text in found.values() if text is not None]
-        yield from texts
-        called = dict.fromkeys(path for text in texts for path in _CALLED.findall(text) if path not in known)
-        known |= called.keys()
-        paths = [*paths[8:], *called]
+    return _verdict(seen, name, works, why, no_read_only_root(trial), terms)
 
 
 def try_random_user(trial: Trial) -> CheckResult:
@@ -190,53 +180,17 @@ def try_random_user(trial: Trial) -> CheckResult:
     name = "random-uid"
     if not trial.machine.runner.other_users:
         return CheckResult(name, "skipped", f"{trial.machine.runner.name} cannot start it as another user here")
-    predicted = _user_prediction(trial)
+    predicted = no_random_user(trial)
     spec = replace(trial.spec, user=f"{_UID}:{_UID}")
     works, why, seen = trial.works(spec, strict=False)
     trial.needs["random_user"] = works
     return _verdict(seen, name, works, why, predicted, f"as user {_UID}")
 
 
-def _user_prediction(trial: Trial) -> str | None:
-    """Why the image cannot run as any user, or None when it should."""
-    layout = trial.layout
-    if layout.major == 1:
-        return "v1 of the overlay makes its folders in /var/run as root"
-    if layout.major == 2 and not layout.preinit:
-        return "this release of v2 has no suid s6-overlay-preinit"
-    if layout.major == 3:
-        suexec = _suexec_mode(trial)
-        if suexec is not None and not suexec & 0o4000:
-            return "s6-overlay-suexec has lost its suid bit"
-    return _root_services(trial)
-
-
-def _suexec_mode(trial: Trial) -> int | None:
-    folder = "/package/admin"
-    names = trial.machine.list([folder])[folder]
-    for name, what in names.items():
-        if name.startswith("s6-overlay-helpers") and what[0] == "directory":
-            inside = trial.machine.list([f"{folder}/{name}/command"])[f"{folder}/{name}/command"]
-            if "s6-overlay-suexec" in inside:
-                return int(inside["s6-overlay-suexec"][1])
-    return None
-
-
-def _root_services(trial: Trial) -> str | None:
-    """A service that changes its user needs root to do so."""
-    for text in _run_scripts(trial):
-        match = re.search(r"\b(s6-setuidgid|su-exec|s6-applyuidgid|setpriv)\b", text)
-        if match:
-            return f"a service changes its user ({match[1]}), which only root can"
-    return None
-
-
 def try_no_new_privileges(trial: Trial) -> CheckResult:
     """The image runs where suid bits count for nothing."""
     name = "no-new-privileges"
-    predicted = None
-    if trial.spec.user not in ("", "0", "root", "0:0") and trial.layout.major >= 2:
-        predicted = "the image's user is not root, and the overlay needs its suid program to prepare /run"
+    predicted = no_new_privileges_for(trial)
     works, why, seen = trial.works(replace(trial.spec, no_new_privileges=True))
     trial.needs["no_new_privileges"] = works
     return _verdict(seen, name, works, why, predicted, "with no new privileges")
@@ -261,12 +215,13 @@ def try_capabilities(trial: Trial) -> CheckResult:
     def works(kept: Sequence[str]) -> bool:
         return trial.works(replace(trial.spec, capabilities=tuple(kept)))[0]
 
+    expected = expected_capabilities(trial)
     if works(()):
         trial.needs["capabilities"] = []
         return CheckResult(name, "passed", "runs without any capability")
-    kept = list(_LIKELY)
-    if not works(kept):
-        kept = list(DOCKER_CAPABILITIES)
+    candidates = dict.fromkeys([expected or _LIKELY, _LIKELY])
+    kept = list(next((one for one in candidates if works(one)), DOCKER_CAPABILITIES))
+    if len(kept) == len(DOCKER_CAPABILITIES):
         fine, why, seen = trial.works(replace(trial.spec, capabilities=DOCKER_CAPABILITIES))
         if not fine:
             return seen.failed(name, f"does not run again as it did at first: {why}")
@@ -275,7 +230,8 @@ def try_capabilities(trial: Trial) -> CheckResult:
         if works(without):
             kept = without
     trial.needs["capabilities"] = kept
-    return CheckResult(name, "passed", f"needs {', '.join(kept)}, and no other capability")
+    surprise = f" (its scripts let expect {', '.join(expected) or 'none'})" if set(kept) != set(expected) else ""
+    return CheckResult(name, "passed", f"needs {', '.join(kept)}, and no other capability{surprise}")
 
 
 def try_together(trial: Trial) -> CheckResult:
