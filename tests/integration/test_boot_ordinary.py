@@ -99,7 +99,7 @@ def needs(runner: str, ids: str) -> None:
         pytest.skip("newuidmap is not installed, so subordinate ids cannot be had")
 
 
-@pytest.mark.parametrize("runner", ["runc", "namespaces"])
+@pytest.mark.parametrize("runner", ["runc", "namespaces", "bwrap"])
 @pytest.mark.parametrize("ids", ["ids", "none"])
 def test_an_ordinary_user_boots_an_image(ordinary: Ordinary, runner: str, ids: str) -> None:
     needs(runner, ids)
