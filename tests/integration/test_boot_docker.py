@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -152,6 +153,67 @@ def test_a_daemon_that_is_not_there_is_an_error_that_says_so(workshop: world.Wor
     assert "DOCKER_HOST" in (caught.value.hint or "")
     with pytest.raises(OutsideError, match="is not on this machine"):
         boot_image(image, runner="docker", docker_host="tcp://127.0.0.1:1")
+
+
+EXPORTED = """
+name: exported
+defaults: {arch: [x86_64], repositories: [main]}
+images:
+  web:
+    tag: "{s6-overlay}"
+    matrix: {alpine: [3.16], s6-overlay: [3.2.1.0]}
+    accounts: {users: [{name: www, uid: 1001}]}
+    volumes: [/var/log/web]
+    services:
+      folder: {type: oneshot, up: install -d -o www /run/web}
+      web: {run: [sleep, "1000"], user: www, needs: [folder], log: /var/log/web}
+"""
+
+
+def test_docker_runs_what_was_exported(data: Path, daemon: str, tmp_path: Path) -> None:
+    """The command of `export run`, taken at its word: the fewest capabilities, a read-only root, no new privileges."""
+    docker = shutil.which("docker")
+    if docker is None:
+        pytest.skip("docker's client is not installed")
+    (tmp_path / "sixsmith.yaml").write_text(EXPORTED)
+    places = ["--store", str(tmp_path / "store"), "--mirror", str(data / "upstream/alpine"), "--offline"]
+    places += ["--overlay-mirror", str(data / "upstream/s6-overlay")]
+
+    def sixsmith(*words: str) -> str:
+        command = [sys.executable, "-m", "sixsmith", *words, *places]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    variables = {**os.environ, "DOCKER_HOST": daemon}
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([docker, *words], env=variables, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    sixsmith("test", "--runner", "namespaces")
+    sixsmith("build", "--archive", str(tmp_path / "web.tar"))
+    words = shlex.split(sixsmith("export", "run", "web"))
+    assert words[:2] == ["docker", "run"]
+    assert "--read-only" in words and "no-new-privileges" in words and "SETUID" in words and "NET_RAW" not in words
+    ask("load", "-i", str(tmp_path / "web.tar"))
+    try:
+        ask("run", "--network", "none", *words[2:])
+        deadline = time.monotonic() + 20
+        state = ""
+        while state != "true" and time.monotonic() < deadline:
+            time.sleep(0.2)
+            asked = [docker, "exec", "web", "/command/s6-svstat", "-o", "up", "/run/service/web"]
+            state = subprocess.run(asked, env=variables, capture_output=True, text=True).stdout.strip()
+        assert state == "true", ask("logs", "web")
+        assert "www" in ask("exec", "web", "ps", "-o", "user,args")
+    finally:
+        subprocess.run([docker, "rm", "-f", "-v", "web"], env=variables, capture_output=True)
+        subprocess.run([docker, "image", "rm", "-f", "web:3.2.1.0"], env=variables, capture_output=True)
+        named = ask("volume", "ls", "-q").split()
+        subprocess.run([docker, "volume", "rm", *named], env=variables, capture_output=True)
+    assert in_daemon(daemon) == NOTHING
 
 
 # --- nothing is left behind
