@@ -86,7 +86,7 @@ class Workshop:
         if not (self.upstream / f"alpine/v{alpine}/main/x86_64/APKINDEX.tar.gz").is_file():
             pytest.skip(f"no Alpine {alpine} in the test data")
         folder = self.store.root.parent / f"packages-{alpine}-{overlay}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         file = folder / "sixsmith.yaml"
         file.write_text(FROM_PACKAGES.replace("RELEASE", alpine).replace("OVERLAY", overlay))
         words = ["build", "-f", file, "--mirror", self.upstream / "alpine", "--store", self.store.root, "--offline"]

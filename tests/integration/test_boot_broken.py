@@ -182,6 +182,9 @@ def test_a_user_that_may_not(workshop: world.Workshop) -> None:
     files = world.longrun("dropping", "#!/command/execlineb -P\ns6-setuidgid nobody\nsleep 1000\n")
     refused = verdict(boot(workshop.make(*V3, files), "random-uid"), "random-uid")
     assert (refused.status, "s6-setuidgid" in refused.message) == ("refused", True)
+    files = world.oneshot("prepare", "#!/bin/sh\n> /run/mine && chown 7:7 /run/mine\n")
+    refused = verdict(boot(workshop.make(*V3, files), "random-uid"), "random-uid")
+    assert (refused.status, "gives files to another user (chown)" in refused.message) == ("refused", True)
 
 
 def test_new_privileges_that_are_needed(workshop: world.Workshop) -> None:

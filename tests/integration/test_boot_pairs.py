@@ -114,7 +114,7 @@ def test_services_of_every_major_pass_all_that_applies(workshop: world.Workshop,
     finish = "#!/bin/sh\necho finished >/run/finished\n"
     files: dict[str, world.File] = {
         "var/log/demo/": (0o777, ""),
-        **world.oneshot("prepare", "#!/bin/sh\ntouch /run/prepared\n", major=major),
+        **world.oneshot("prepare", "#!/bin/sh\ntouch /dev/shm/prepared\n", major=major),
         **world.longrun("plain", run, major=major, finish=finish, needs=["prepare"]),
         **world.longrun("telling", ready, major=major, notification_fd="3\n", needs=["plain"]),
     }

@@ -204,7 +204,7 @@ class Keeper:
 
     def _on_unpack(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         begun = time.monotonic()
-        layers = list(zip(request["layers"], descriptors, strict=False))
+        layers = list(zip(request["layers"], descriptors[: len(request["layers"])], strict=True))
         self.tree, sources = merge_layers(layers)
         left_out: tuple[str, ...] = ()
         if self.docker is not None:

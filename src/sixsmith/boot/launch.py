@@ -20,7 +20,7 @@ __all__ = ["Launched"]
 
 _CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from sixsmith.boot.keeper import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-_PATIENCE_MS = 15_000
+_PATIENCE = 15.0
 
 
 class Launched:
@@ -63,7 +63,7 @@ class Launched:
         self._life = -1
         # not with a time limit of `wait`, which sleeps between looks
         watch = os.pidfd_open(self._keeper.pid)
-        if not select.select([watch], [], [], _PATIENCE_MS / 1000)[0]:
+        if not select.select([watch], [], [], _PATIENCE)[0]:
             self._keeper.kill()
         os.close(watch)
         self._keeper.wait()

@@ -62,11 +62,12 @@ def _suexec_mode(trial: Trial) -> int | None:
 
 
 def _root_services(trial: Trial) -> str | None:
-    """A service that changes its user needs root to do so."""
+    """A service that changes its user, or gives files away, needs root to do so."""
     for text in _run_scripts(trial):
-        match = _BECOMES.search(text)
-        if match:
+        if match := _BECOMES.search(text):
             return f"a service changes its user ({match[1]}), which only root can"
+        if match := _GIVES_AWAY.search(text):
+            return f"a script gives files to another user ({match[1].split()[0]}), which only root can"
     return None
 
 
