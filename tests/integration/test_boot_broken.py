@@ -357,6 +357,14 @@ def test_nothing_is_left_when_sixsmith_is_killed(layout: str, tmp_path: Path, ru
     assert world.leftovers(before) == {}
 
 
+def test_a_name_that_means_nothing_leaves_no_keeper(tmp_path: Path) -> None:
+    before = world.remains()
+    running = sixsmith("boot", f"{tmp_path}/nothing:here", store=tmp_path / "s")
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 2, errors
+    assert world.leftovers(before) == {}
+
+
 def test_the_command_line_tells_all(layout: str, tmp_path: Path) -> None:
     before = world.remains()
     running = sixsmith("boot", layout, "--runner", "namespaces", "--json", store=tmp_path / "s")
