@@ -18,6 +18,9 @@ __all__ = ["GRACE_MS", "Observation", "Terms", "base_spec", "observe", "start_fa
 GRACE_MS = 20
 """What `S6_KILL_GRACETIME` is while an image is checked: it is waited for whatever happens, 3 s by default."""
 
+_CERTAIN = 3
+"""Looks in a row after which bad news is believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -124,9 +127,13 @@ def observe(machine: Machine, spec: RunSpec, terms: Terms, *, layout: Layout | N
         def good() -> bool:
             return all(service.good for service in observation.services.values())
 
+        hopeless = 0
+
         def decided() -> bool:
+            nonlocal hopeless
             observation.refresh()
-            return good() or _is_hopeless(observation)
+            hopeless = hopeless + 1 if _is_hopeless(observation) else 0
+            return good() or hopeless >= _CERTAIN
 
         # s6-rc has waited for readiness already; the others may need a moment more
         left = terms.seconds(terms.timeout) - (time.monotonic() - container.begun)

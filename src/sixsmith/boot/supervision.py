@@ -111,6 +111,7 @@ class Supervision:
         self.longruns: tuple[str, ...] = ()
         self.notifying: frozenset[str] = frozenset()
         self._database = False
+        self._children: set[int] = set()
 
     # --- is the start over?
 
@@ -129,8 +130,12 @@ class Supervision:
         return any(process.pid == 1 for process in self.processes())
 
     def _settled_by_rc(self) -> bool:
+        """The overlay's last script has ended, or runs the container's command (if there is one).
+
+        Between its steps that script runs small programs, which are gone at the next look; a command stays.
+        """
         found = self.container.inside("read", paths=["/run/s6-rc/state"]).get("found", {})
-        if found.get("/run/s6-rc/state") is None and not self._alpine_state():
+        if found.get("/run/s6-rc/state") is None:
             return False
         processes = self.processes()
         if any(process.name in _SETUP for process in processes):
@@ -138,10 +143,11 @@ class Supervision:
         scripts = {process.pid for process in processes if any("scripts/rc.init" in word for word in process.words)}
         if not scripts:
             return True
-        return any(process.parent in scripts and process.pid not in scripts for process in processes)
-
-    def _alpine_state(self) -> bool:
-        return False
+        if len(self.container.spec.arguments) < 2:
+            return False
+        children = {process.pid for process in processes if process.parent in scripts and process.pid not in scripts}
+        stayed, self._children = children & self._children, children
+        return bool(stayed)
 
     # --- what there is
 
