@@ -5,6 +5,7 @@ And checks of the family file, budgets, and what is left behind when sixsmith is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -354,6 +355,26 @@ def test_nothing_is_left_when_sixsmith_is_killed(layout: str, tmp_path: Path, ru
     assert len(world.remains()["processes"] - before["processes"]) >= 5, "nothing ran"
     running.send_signal(getattr(signal, how))
     running.communicate(timeout=20)
+    assert world.leftovers(before) == {}
+
+
+def test_the_next_boot_removes_groups_that_nobody_could(layout: str, tmp_path: Path, workshop: world.Workshop) -> None:
+    if (reason := world.usable("podman")) is not None or os.geteuid() != 0:
+        pytest.skip(reason or "podman is used as root")
+    before = world.remains()
+    running = sixsmith("boot", layout, "--runner", "podman", "--", "sleep", "1000", store=tmp_path / "s")
+    deadline = time.monotonic() + 20
+    while not (world.remains()["control groups"] - before["control groups"]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    for pid in [running.pid, *map(int, world.ours() - before["processes"])]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    running.communicate(timeout=20)
+    left = world.remains()["control groups"] - before["control groups"]
+    if not left:
+        pytest.skip("podman made no control group that stays")
+    assert boot(workshop.make(*V3), "pid-1", runner="podman").ok
     assert world.leftovers(before) == {}
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sixsmith.boot import runners
-from sixsmith.boot.docker import _is_abandoned, _mark, create_document
+from sixsmith.boot.docker import create_document
 from sixsmith.boot.endings import Ending, ending_of
+from sixsmith.boot.marks import is_abandoned, mark_of
 from sixsmith.boot.runners import choose_runner
 from sixsmith.boot.spec import RunSpec
 from sixsmith.boot.starters import Account
@@ -121,19 +122,19 @@ def test_frames_of_a_stream_however_it_is_cut() -> None:
 
 
 def test_marks_tell_whether_their_process_lives() -> None:
-    own = _mark(os.getpid())
-    assert not _is_abandoned(own)
+    own = mark_of(os.getpid())
+    assert not is_abandoned(own)
     space, pid, began = own.split("-")
-    assert _is_abandoned(f"{space}-{pid}-{int(began) + 1}")  # the number was given anew
-    assert _is_abandoned(f"{space}-4194305-1")
-    assert not _is_abandoned(f"{int(space) + 1}-{pid}-{began}")  # another container's: nothing is known
-    assert not _is_abandoned("something")
+    assert is_abandoned(f"{space}-{pid}-{int(began) + 1}")  # the number was given anew
+    assert is_abandoned(f"{space}-4194305-1")
+    assert not is_abandoned(f"{int(space) + 1}-{pid}-{began}")  # another container's: nothing is known
+    assert not is_abandoned("something")
     child = os.fork()
     if child == 0:
         os._exit(0)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     with pytest.raises(OSError):
-        _mark(child)
+        mark_of(child)
     os.waitpid(child, 0)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sixsmith.boot.channel import Channel, pair
 from sixsmith.boot.image import BootImage
 from sixsmith.boot.launch import Launched
+from sixsmith.boot.marks import mark_of
 from sixsmith.boot.runners import Runner
 from sixsmith.boot.spec import RunSpec
 from sixsmith.errors import OutsideError
@@ -89,7 +90,7 @@ class Machine:
             "emulator": emulator,
             "zstd": False,
         }
-        begin["group"] = f"sixsmith-{os.urandom(4).hex()}" if runner.control_groups else ""
+        begin["group"] = f"sixsmith-{mark_of(os.getpid())}-{os.urandom(4).hex()}" if runner.control_groups else ""
         begin["zstd"] = any(_is_zstd(self.image, digest) for digest in self.image.layers)
         self.channel.send(begin)
         answer = self._hear()

@@ -6,7 +6,7 @@ which process it belongs to.
 """
 
 # `os` says exactly which system call is made, and paths are those of /proc:
-# ruff: noqa: PTH115, PTH116, PTH123
+# ruff: noqa: PTH115
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sixsmith.boot.marks import is_abandoned, mark_of
 from sixsmith.boot.starters import Account, Started, await_program
 from sixsmith.errors import OutsideError, SixsmithError
 from sixsmith.io import kernel
@@ -41,7 +42,7 @@ class DockerHouse:
 
     def __init__(self, path: str) -> None:
         self.daemon = Daemon(path)
-        self.mark = _mark(os.getpid())
+        self.mark = mark_of(os.getpid())
         self.image = f"{REPOSITORY}:{self.mark}"
         self._runs = 0
         self._containers: list[str] = []
@@ -137,13 +138,13 @@ class DockerHouse:
         """Removes containers and images of keepers that are no more."""
         labelled = json.dumps({"label": [LABEL]})
         for container in self.daemon.ask("GET", "/containers/json", query={"all": "1", "filters": labelled}) or ():
-            if _is_abandoned(container["Labels"][LABEL]):
+            if is_abandoned(container["Labels"][LABEL]):
                 self._remove_container(container["Id"])
         named = json.dumps({"reference": [REPOSITORY]})
         for image in self.daemon.ask("GET", "/images/json", query={"filters": named}) or ():
             for tag in image.get("RepoTags") or ():
                 repository, _, mark = tag.rpartition(":")
-                if repository == REPOSITORY and _is_abandoned(mark):
+                if repository == REPOSITORY and is_abandoned(mark):
                     self._remove_image(tag)
 
 
@@ -211,25 +212,3 @@ def _be_watcher(daemon: Daemon, identity: str, log: int, tell: int) -> NoReturn:
         code = int(json.loads(end.read())["StatusCode"])
     finally:
         os._exit(code)
-
-
-def _mark(pid: int) -> str:
-    """A process as nobody else is called: its process namespace, its number there, when it began. OSError when it is over."""
-    space = os.stat("/proc/self/ns/pid").st_ino
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        fields = file.read().rpartition(")")[2].split()
-    if fields[0] in "ZX":
-        raise OSError(0, "it has ended, and nobody has taken note")
-    return f"{space}-{pid}-{fields[19]}"
-
-
-def _is_abandoned(mark: str) -> bool:
-    """Whether the process of a mark has ended; of another namespace's processes nothing is known."""
-    space, _, rest = mark.partition("-")
-    pid = rest.partition("-")[0]
-    if space != str(os.stat("/proc/self/ns/pid").st_ino) or not pid.isdigit():
-        return False
-    try:
-        return _mark(int(pid)) != mark
-    except OSError:
-        return True

@@ -14,7 +14,7 @@ ours, which the guard removes at the end.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
-# ruff: noqa: PTH102, PTH103, PTH112, PTH123, PTH106
+# ruff: noqa: PTH102, PTH103, PTH112, PTH123, PTH106, PTH208
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 # All of it at once: in a user namespace, Python's own files may be out of reach (a home folder of mode 0700).
 from sixsmith.boot import agent, starters
 from sixsmith.boot.channel import Channel
+from sixsmith.boot.marks import is_abandoned
 from sixsmith.boot.spec import RunSpec
 from sixsmith.boot.unpack import merge_layers
 from sixsmith.io import kernel
@@ -65,6 +66,8 @@ def main(link: int, life: int) -> int:
         import_module("zstandard")
     gc.disable()  # most of what is made here lives as long as the keeper, which is not long
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for sixsmith, which puts away in order
+    if begin["group"]:
+        _remove_abandoned_groups()
     try:
         _leave(begin, channel)
         keeper = os.fork()
@@ -115,6 +118,15 @@ def _remove_groups(group: str) -> None:
         for folder, _, _ in os.walk(place, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
+
+
+def _remove_abandoned_groups() -> None:
+    """Removes the control groups of those whose guard was killed, too. Their names have a mark (`marks`), and a number."""
+    for place in ("/sys/fs/cgroup", *(one.path for one in os.scandir("/sys/fs/cgroup") if one.is_dir())):
+        for group in os.listdir(place):
+            mark = group.removeprefix("sixsmith-").rpartition("-")[0]
+            if group.startswith("sixsmith-") and is_abandoned(mark):
+                _remove_groups(group)
 
 
 def _keep(begin: dict[str, Any], channel: Channel, life: int) -> int:
