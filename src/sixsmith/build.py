@@ -174,7 +174,8 @@ def build_image(
             budget=variant.layer_budget,
         )
         layers = write_layers(layer_plan, store, compression=variant.compression, reporter=reporter, cell=variant.id)
-        store.check(layer.digest for layer in layers)
+        inherited = {layer.digest for layer in base.layers()} if variant.parent is not None else set()
+        store.check(layer.digest for layer in layers if layer.digest not in inherited)  # the parent's were looked at
         image = make_image(
             layers,
             assembly.settings,
