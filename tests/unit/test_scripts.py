@@ -306,6 +306,14 @@ def test_files_are_made_moved_and_marked(tree: Tree) -> None:
     assert all(node.origin == TOP and node.mtime == tree.epoch for node in tree if node.path.startswith("srv/"))
 
 
+def test_a_file_is_not_copied_over_a_directory(tree: Tree) -> None:
+    tree.write("srv/x", b"content")
+    tree.write("srv/d/x/below", b"stays")
+    run(tree, "cp /srv/x /srv/d || echo refused")
+    assert tree.nodes["srv/d/x"].kind == "directory"
+    assert tree.read("srv/d/x/below") == b"stays"
+
+
 def test_removing_the_first_name_of_a_file_leaves_the_others(tree: Tree) -> None:
     tree.write("a", b"content")
     run(tree, "ln /a /b; ln /a /c; rm /a; echo more >> /c")

@@ -199,9 +199,12 @@ class Files:
         self.tree.nodes[node.path] = node
 
     def put(self, path: str, node: Node, *, follow: bool = True) -> None:
-        """Sets what a path leads to to (a copy of) a node, keeping other names of what was there."""
+        """Sets what a path leads to to (a copy of) a node, keeping other names of what was there. Raises Refused."""
         real = self.real(path, follow=follow)
-        if real in self.tree:
+        there = self.tree.get(real)
+        if there is not None:
+            if there.kind == "directory":
+                raise Refused("Is a directory")  # what is below would stand below a file
             self._forget(real)
         self._put(msgspec.structs.replace(node, path=real, checksum=None, origin=TOP))
 
