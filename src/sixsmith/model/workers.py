@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Task(Generic[T]):
     """Work that was handed over."""
 
-    __slots__ = ("_arguments", "_done", "_error", "_value", "_work")
+    __slots__ = ("_among", "_arguments", "_done", "_error", "_value", "_work")
 
     def __init__(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> None:
         self._work: Callable[..., T] | None = work
@@ -29,9 +29,17 @@ class Task(Generic[T]):
         self._done.acquire()
         self._error: BaseException | None = None
         self._value: T
+        self._among: dict[Task[Any], None] | None = None
+
+    def waits_among(self, others: dict[Task[Any], None]) -> None:
+        """Puts the work off until its result is asked for."""
+        self._among = others
+        others[self] = None
 
     def result(self) -> T:
         """What the work returned, when it is done. Raises what it raised."""
+        if self._among is not None:
+            self.run()
         with self._done:
             if self._error is not None:
                 raise self._error
@@ -41,6 +49,7 @@ class Task(Generic[T]):
         """Does the work; called once, in any thread."""
         work, arguments = self._work, self._arguments
         self._work, self._arguments = None, ()  # what it holds on to is free when it is done
+        self._stop_waiting()
         assert work is not None
         try:
             self._value = work(*arguments)
@@ -52,14 +61,20 @@ class Task(Generic[T]):
     def cancel(self) -> None:
         """For work that is not to be done any more."""
         self._work, self._arguments = None, ()
+        self._stop_waiting()
         self._error = RuntimeError("cancelled")
         self._done.release()
+
+    def _stop_waiting(self) -> None:
+        if self._among is not None:
+            del self._among[self]
+            self._among = None
 
 
 class Workers:
     """Up to `count` threads; use it with `with`. At the end all work is done, after an error what has begun.
 
-    With a count of 1 there is none: work is done when it is handed over.
+    With a count of 1 there is none: work is done when its result is asked for, or at the end.
     """
 
     def __init__(self, count: int, *, name: str = "worker") -> None:
@@ -67,12 +82,13 @@ class Workers:
         self._name = name
         self._todo: SimpleQueue[Task[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._put_off: dict[Task[Any], None] = {}
 
     def submit(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Hands work over; the first `count` times a thread is started for it."""
         task = Task(work, arguments)
         if self._count == 1:
-            task.run()
+            task.waits_among(self._put_off)
             return task
         self._todo.put(task)
         if len(self._threads) < self._count:
@@ -91,6 +107,8 @@ class Workers:
             self._cancel()
             if not issubclass(kind, Exception):
                 return  # Ctrl-C: nobody waits for a server that stalls, and daemons end with the program
+        for waiting in [*self._put_off]:
+            waiting.run()
         for _ in self._threads:
             self._todo.put(None)
         for thread in self._threads:
@@ -102,6 +120,8 @@ class Workers:
             del task  # a thread that waits must not keep the last result alive
 
     def _cancel(self) -> None:
+        for waiting in [*self._put_off]:
+            waiting.cancel()
         while not self._todo.empty():
             try:
                 task = self._todo.get_nowait()
