@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import random
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +171,18 @@ def test_numbers_of_a_key_are_those_that_cryptography_reads(bits: int) -> None:
     assert _rsa_numbers(pem(key)) == (numbers.n, numbers.e)
 
 
+def written(der: bytes) -> bytes:
+    """As openssl writes a public key."""
+    text = base64.b64encode(der)
+    lines = [text[at : at + 64] + b"\n" for at in range(0, len(text), 64)]
+    return b"".join([b"-----BEGIN PUBLIC KEY-----\n", *lines, b"-----END PUBLIC KEY-----\n"])
+
+
 def test_a_key_in_another_form_is_left_to_cryptography() -> None:
     key = rsa.generate_private_key(65537, 1024)
     text = pem(key)
     lines = text.split(b"\n")
     body = base64.b64decode(b"".join(lines[1:-2]))
-
-    def written(der: bytes) -> bytes:
-        return b"-----BEGIN PUBLIC KEY-----\n" + base64.encodebytes(der) + b"-----END PUBLIC KEY-----\n"
 
     assert _rsa_numbers(written(body)) is not None
     strange = [
@@ -196,3 +201,31 @@ def test_a_key_in_another_form_is_left_to_cryptography() -> None:
     assert _rsa_numbers(crlf) is None
     signed = sign(INDEX, key, "k", "RSA256") + INDEX
     assert verify_index(signed, Keyring({"k": crlf}), "repo").key == "k"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "text"])
+def test_no_key_is_taken_that_cryptography_refuses(key: Any, kind: str) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    text = pem(key)
+    der = base64.b64decode(b"".join(text.splitlines()[1:-1]))
+    chance = random.Random(kind)
+    taken = 0
+    for _ in range(4000):
+        changed = bytearray(der if kind == "bytes" else text)
+        at = chance.choice([chance.randrange(40), chance.randrange(len(changed)), -1 - chance.randrange(30)])
+        new = chance.randrange(256) if kind == "bytes" else chance.choice(b"AZaz09+/=-_ \n\r\t")
+        changed[at : at + 1 or None] = chance.choice([b"", bytes([new]), bytes([new, changed[at]])])
+        made = written(bytes(changed)) if kind == "bytes" else bytes(changed)
+        numbers = _rsa_numbers(made)
+        if numbers is None:
+            continue
+        taken += 1
+        try:
+            loaded: Any = load_pem_public_key(made)
+        except ValueError:
+            with pytest.raises(ValueError):
+                rsa.RSAPublicNumbers(n=numbers[0], e=numbers[1]).public_key()
+        else:
+            assert (loaded.public_numbers().n, loaded.public_numbers().e) == numbers
+    assert taken or kind == "text"

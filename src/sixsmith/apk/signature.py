@@ -8,7 +8,7 @@ What a signature covers is only used after it was verified, and the type says so
 from __future__ import annotations
 
 import zlib
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -121,20 +121,30 @@ _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
 def _rsa_numbers(pem: bytes) -> tuple[int, int] | None:
     """Modulus and exponent of an RSA key as `openssl rsa -pubout` writes it, which all of Alpine's are; None for any other
     text, of which nothing is said."""
-    if not (pem.startswith(_PEM_FRONT) and pem.endswith(_PEM_END)):
-        return None
     try:
-        key, behind = _der(a2b_base64(pem[len(_PEM_FRONT) : -len(_PEM_END)]), 0x30)
-        bits, more = _der(key.removeprefix(_RSA_ALGORITHM), 0x03)
-        pair, padded = _der(bits[1:], 0x30)
-        modulus, rest = _der(pair, 0x02)
-        exponent, last = _der(rest, 0x02)
+        key, _ = _der(a2b_base64(pem[len(_PEM_FRONT) : -len(_PEM_END)]), 0x30)
+        bits, _ = _der(key[len(_RSA_ALGORITHM) :], 0x03)
+        modulus, rest = _der(_der(bits[1:], 0x30)[0], 0x02)
+        exponent, _ = _der(rest, 0x02)
     except (ValueError, IndexError):
         return None
-    plain = key.startswith(_RSA_ALGORITHM) and bits[:1] == b"\0" and modulus[:1] < b"\x80" and exponent[:1] < b"\x80"
-    if not plain or behind or more or padded or last:
-        return None
-    return int.from_bytes(modulus, "big"), int.from_bytes(exponent, "big")
+    numbers = int.from_bytes(modulus, "big"), int.from_bytes(exponent, "big")
+    return numbers if _rsa_pem(*numbers) == pem else None  # this is the strictness that reading lacks
+
+
+def _rsa_pem(modulus: int, exponent: int) -> bytes:
+    """The one text of a key in strict DER."""
+    pair = b"".join(
+        _element(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big")) for number in (modulus, exponent)
+    )
+    text = b2a_base64(_element(0x30, _RSA_ALGORITHM + _element(0x03, b"\0" + _element(0x30, pair))), newline=False)
+    return b"\n".join([_PEM_FRONT[:-1], *(text[at : at + 64] for at in range(0, len(text), 64)), _PEM_END])
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return (bytes([tag, size]) if size < 0x80 else bytes([tag, 0x80 | len(length)]) + length) + content
 
 
 def _der(data: bytes, tag: int) -> tuple[bytes, bytes]:
