@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from sixsmith.io.packs import _MANY, render_pack
+from sixsmith.errors import StoreError
+from sixsmith.io import packs
+from sixsmith.io.packs import _MANY, Fact, render_pack
 from sixsmith.io.records import seal_record
 from sixsmith.io.store import Store
 from sixsmith.model.digest import Digest, digest_of, hex_of
@@ -33,6 +40,17 @@ def flip(path: Path, position: int) -> None:
     raw = bytearray(path.read_bytes())
     raw[position] ^= 1
     path.write_bytes(raw)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def grow_old(store: Store) -> None:
+    """Every record in a pack was last used in January 1970."""
+    for path in packs_of(store):
+        (pack,) = [pack for pack in store._packs.all() if pack.path == str(path)]
+        path.write_bytes(render_pack([msgspec.structs.replace(fact, used=1_000_000) for fact in pack.facts]))
 
 
 def test_facts_gather_and_are_written_together(store: Store) -> None:
@@ -68,6 +86,37 @@ def test_an_error_does_not_lose_what_is_true_all_the_same(store: Store) -> None:
         assert other.record("diff-id", "a") == b"one"
 
 
+def test_an_error_is_not_hidden_by_a_disk_that_is_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sixsmith.io.store._write_whole", refuse)
+    with Store(store.root) as full, pytest.raises(RuntimeError, match="the first"), full.gathering():
+        full.keep("diff-id", "a", b"one")
+        raise RuntimeError("the first")
+    with Store(store.root) as full, pytest.raises(StoreError, match="disk is full"), full.gathering():
+        full.keep("diff-id", "a", b"one")
+
+
+def test_a_store_that_can_only_be_read_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gather(store, {"a": b"one"})
+    grow_old(store)
+    monkeypatch.setattr("sixsmith.io.store._write_whole", refuse)
+    with Store(store.root) as other, other.gathering():
+        assert other.record("diff-id", "a") == b"one"
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100], ids=["empty", "wrong"])
+def test_a_damaged_record_of_its_own_does_not_hide_what_replaces_it(store: Store, damage: bytes) -> None:
+    store.keep("diff-id", "a", b"one")
+    store.record_file("diff-id", "a").write_bytes(damage)
+    with Store(store.root) as other, other.gathering():
+        assert other.record("diff-id", "a") is None
+        other.keep("diff-id", "a", b"one")
+    assert store.record("diff-id", "a") == b"one"
+
+
 def test_a_fact_kept_anew_wins(store: Store) -> None:
     gather(store, {"a": b"old"})
     gather(store, {"a": b"new"})
@@ -86,6 +135,75 @@ def test_many_packs_become_one(store: Store) -> None:
             bytes([number]) * 100 for number in range(3 * _MANY)
         ]
         assert other.record("diff-id", "common") == bytes([3 * _MANY - 1])
+
+
+def test_files_stay_few_in_a_long_build(store: Store) -> None:
+    """Neither packs nor descriptors pile up, however little each flush has to write."""
+    store.record("diff-id", "a")
+    before = open_files()
+    with store.gathering():
+        for number in range(20 * _MANY):
+            store.keep("diff-id", f"key {number}", b"x")
+            store.flush()
+            assert open_files() <= before + 2 * _MANY
+        assert store.record("diff-id", "key 0") == b"x"
+
+
+def test_packs_that_are_merged_by_two_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(_MANY):
+        gather(store, {f"key {number}": b"x"})
+    with Store(store.root) as one, Store(store.root) as other:
+        first_read = packs._read
+
+        def read(path: str) -> packs.Pack:
+            monkeypatch.setattr(packs, "_read", first_read)
+            gather(other, {"other": b"x"})  # merges them all while the first one is about to
+            return first_read(path)
+
+        monkeypatch.setattr(packs, "_read", read)
+        gather(one, {"one": b"x"})
+    for key in ("one", "other", *(f"key {number}" for number in range(_MANY))):
+        with Store(store.root) as late:
+            assert late.record("diff-id", key) == b"x"
+
+
+def test_builds_beside_each_other_lose_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from sixsmith.io.store import Store\n"
+        "for turn in range(60):\n"
+        "    with Store(Path(sys.argv[1])) as store, store.gathering():\n"
+        "        for number in range(3): store.keep('diff-id', f'{sys.argv[2]}-{turn}-{number}', b'x')\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    children = [subprocess.Popen([*command, str(number)]) for number in range(4)]
+    assert [child.wait() for child in children] == [0] * 4
+    with Store(tmp_path) as store:
+        keys = [f"{child}-{turn}-{number}" for child in range(4) for turn in range(60) for number in range(3)]
+        assert [key for key in keys if store.record("diff-id", key) is None] == []
+        assert store.verify() == []
+
+
+def test_what_replaces_packs_is_synced_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    for number in range(_MANY):
+        gather(store, {f"key {number}": b"x"})
+    assert synced == []
+    gather(store, {"last": b"x"})
+    assert len(synced) == 1
+
+
+@pytest.mark.parametrize("sizes", [[-1], [1 << 40], [1 << 63], [5, -100, 7]])
+def test_an_index_that_claims_too_much(store: Store, sizes: list[int]) -> None:
+    index = msgspec.msgpack.encode([("diff-id", f"key {number}", 0, size) for number, size in enumerate(sizes)])
+    folder = store.root / "packs"
+    folder.mkdir()
+    front = packs._MAGIC + len(index).to_bytes(8, "little") + hashlib.sha256(index).digest()
+    (folder / "made").write_bytes(front + index + bytes(20))
+    assert store.record("diff-id", "key 0") is None
+    assert [found.name for found in store.verify()] == ["packs/made"]
+    gather(store, {"a": b"one"})
+    assert store.record("diff-id", "a") == b"one"
 
 
 def test_a_large_record_stands_alone(store: Store) -> None:
@@ -152,7 +270,7 @@ def test_a_truncated_pack(store: Store, size: int) -> None:
 def test_a_record_under_another_ones_name_is_absent(store: Store) -> None:
     folder = store.root / "packs"
     folder.mkdir()
-    (folder / "made").write_bytes(render_pack([("diff-id", "a", seal_record("diff-id", "b", b"x"))]))
+    (folder / "made").write_bytes(render_pack([Fact("diff-id", "a", 0, seal_record("diff-id", "b", b"x"))]))
     assert store.record("diff-id", "a") is None
 
 
@@ -172,14 +290,37 @@ class TestGarbage:
         assert store.record("diff-id", hex_of(dead)) is None
         assert store.gc() == 0
 
-    def test_a_pack_that_was_used_since_keeps_what_it_names(self, store: Store) -> None:
+    def test_a_fact_that_was_used_since_keeps_what_it_names(self, store: Store) -> None:
         alive, dead = self.facts(store)
         os.utime(store.path(dead), (1_000_000, 1_000_000))
         assert store.gc(before=2_000_000) == 0
-        (pack,) = packs_of(store)
-        os.utime(pack, (1_000_000, 1_000_000))
+        grow_old(store)
         assert store.gc(before=2_000_000) > 0
         assert not store.has(dead) and store.has(alive)
+
+    def test_a_fact_in_use_keeps_no_other_one(self, store: Store) -> None:
+        facts = [store.put(bytes([number])) for number in range(20)]
+        gather(store, {hex_of(fact): b"fact" for fact in facts})
+        grow_old(store)
+        with Store(store.root) as later, later.gathering():
+            assert later.record("diff-id", hex_of(facts[7])) == b"fact"
+        for fact in facts:
+            os.utime(store.path(fact), (1_000_000, 1_000_000))
+        store.gc(before=2_000_000)
+        assert [fact for fact in facts if store.has(fact)] == [facts[7]]
+        assert store.record("diff-id", hex_of(facts[7])) == b"fact"
+        assert store.record("diff-id", hex_of(facts[8])) is None
+
+    def test_merging_is_no_use(self, store: Store) -> None:
+        old = store.put(b"old")
+        gather(store, {hex_of(old): b"fact"})
+        grow_old(store)
+        os.utime(store.path(old), (1_000_000, 1_000_000))
+        for number in range(2 * _MANY):
+            gather(store, {f"key {number}": b"x"})
+        assert store.record("diff-id", hex_of(old)) == b"fact"
+        store.gc(before=2_000_000)
+        assert not store.has(old)
 
     def test_an_empty_pack_is_removed(self, store: Store) -> None:
         gather(store, {hex_of(digest_of(b"never there")): b"one"})

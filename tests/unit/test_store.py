@@ -398,3 +398,16 @@ def _write_again(store: Store) -> None:
     with store.writer() as writer:
         writer.write(b"whole")
         writer.commit()
+
+
+def test_a_blob_that_becomes_part_of_an_image_is_synced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    small, layer, again = (store.put(blob, durable=False) for blob in (b"small", b"layer", b"again"))
+    assert synced == []
+    store.check([layer])
+    store.put(b"again")
+    assert len(synced) == 2
+    store.check([layer, again])
+    assert len(synced) == 2
+    assert store.find(small) == b"small"

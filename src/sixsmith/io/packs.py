@@ -4,30 +4,36 @@ A build of sixty packages derives a few hundred facts, and a file for each costs
 while a build goes on, lasting facts (`LASTING`: they follow from blobs alone, and would be found the same again) gather in
 memory and are written together, as one *pack*:
 
-    magic · length of the index · sha256 of the index · index: (kind, key, size) of each record · the records, sealed as ever
+    magic · length of the index · sha256 of the index · index: (kind, key, last use, size) of each record · the records, sealed as ever
 
 What holds: a pack is written whole, never changed, and replaced only by one that holds the same and more; each record
 carries its own checksum, so a damaged one reads as absent. What a killed build had gathered is lost, which costs time and
-nothing else. A reader keeps its packs open: one that another process merges away stays readable.
-Their number stays small, as in a log-structured store: a flush that finds `_MANY` packs merges those of its own size.
+nothing else. A pack that replaces others is synced before they go, so that a power cut takes no more than that either.
+
+A reader keeps its packs open: one that another process merges away stays readable. Their number stays small, as in a
+log-structured store: a flush that finds `_MANY` packs merges those of its own size, up to `_GROWN` bytes in memory.
+
+Files have a time of last use, which `Store.gc` goes by; a record in a pack has one of its own. As with `relatime`, it is a day
+late at most: a record that a build finds and nobody used for longer is written again, with the facts of that build.
 """
 
 # As in the store: making a Path costs as much as the system call that it is for.
-# ruff: noqa: PTH108, PTH116
+# ruff: noqa: PTH108
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
+from time import time
 
 import msgspec
 
 from sixsmith.io.records import open_record, seal_record
 
-__all__ = ["LASTING", "Pack", "Packs"]
+__all__ = ["LASTING", "Fact", "Pack", "Packs", "render_pack"]
 
 LASTING = frozenset(["database", "diff-id", "layer", "member", "package", "tree", "validated"])
 """The kinds of records that may gather. All others (pins, receipts, images, measures) stand alone, and at once."""
@@ -38,31 +44,52 @@ _MANY = 12
 _FULL = 2 << 20  # bytes that gather at most
 _SMALL = 128 << 10  # a record of more bytes is worth a file of its own
 
+_GROWN = 32 << 20  # bytes of a pack that is merged with no other
+_DAY = 86_400  # seconds
+
 _Key = tuple[str, str]
 
 
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """A record in a pack: its sealed bytes, and when it was last used (Unix time)."""
+
+    kind: str
+    key: str
+    used: int
+    raw: bytes
+
+
 class Pack(msgspec.Struct, frozen=True):
-    """A pack that was read. `records` are (kind, key, sealed bytes); `intact` is false when its index cannot be believed."""
+    """A pack that was read; `intact` is false when its index cannot be believed. `size` in bytes."""
 
     path: str
     size: int
-    used: float
-    records: tuple[tuple[str, str, bytes], ...]
+    facts: tuple[Fact, ...]
     intact: bool = True
 
 
-class Packs:
-    """The packs of one folder. `write` puts a file at a path, whole or not at all. Threads may share it."""
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a record is in an open file."""
 
-    def __init__(self, folder: str, write: Callable[[str, bytes], None]) -> None:
+    descriptor: int
+    start: int
+    size: int
+    used: int
+
+
+class Packs:
+    """The packs of one folder. `write` puts a file at a path, whole or not at all, and `durable` if asked. Threads may share it."""
+
+    def __init__(self, folder: str, write: Callable[..., None]) -> None:
         self.gathering = 0
         self._folder = folder
         self._write = write
         self._lock = threading.RLock()
-        self._where: dict[_Key, tuple[int, int, int]] | None = None
+        self._where: dict[_Key, _Place] | None = None
         self._open: dict[str, int] = {}
         self._waiting: dict[_Key, bytes] = {}
         self._waiting_bytes = 0
+        self._again: dict[_Key, bytes] = {}
 
     def find(self, kind: str, key: str) -> bytes | None:
         """The payload of a record, or None where there is none or it is damaged."""
@@ -71,17 +98,20 @@ class Packs:
             if waiting is not None:
                 return waiting
             if self._where is None:
-                self._where = {}
                 self._look()
-            place = self._where.get((kind, key))
-        if place is None:
-            return None
-        try:
-            raw = os.pread(*place)
-        except OSError:
-            return None
-        found = open_record(kind, raw)
-        return found[1] if found is not None and found[0] == key else None
+            place = self._where.get((kind, key)) if self._where is not None else None
+            if place is None:
+                return None
+            try:
+                raw = os.pread(place.descriptor, place.size, place.start)
+            except OSError:
+                return None
+            found = open_record(kind, raw)
+            if found is None or found[0] != key:
+                return None
+            if self.gathering and time() - place.used > _DAY:
+                self._again[kind, key] = raw
+            return found[1]
 
     def add(self, kind: str, key: str, payload: bytes) -> bool:
         """Takes a record, to be written with the others; False when it should rather stand alone."""
@@ -97,14 +127,23 @@ class Packs:
     def flush(self) -> None:
         """Writes what has gathered. Raises OSError."""
         with self._lock:
-            if not self._waiting:
+            if not self._waiting and not self._again:
                 return
-            records = [(kind, key, seal_record(kind, key, payload)) for (kind, key), payload in self._waiting.items()]
-            names = self._names()
-            merged = self._merging(names, sum(len(raw) for _, _, raw in records)) if len(names) >= _MANY else []
-            for path in merged:
-                records = [*_read(path).records, *records]
-            self._write(f"{self._folder}{os.sep}{os.urandom(8).hex()}", render_pack(records))
+            now = int(time())
+            facts = [Fact(kind, key, now, raw) for (kind, key), raw in self._again.items()]
+            facts += [
+                Fact(kind, key, now, seal_record(kind, key, payload)) for (kind, key), payload in self._waiting.items()
+            ]
+            merged = self._merging(sum(len(fact.raw) for fact in facts))
+            older = [fact for path in merged for fact in _read(path).facts]
+            self._again = {}
+            try:
+                path = f"{self._folder}{os.sep}{os.urandom(8).hex()}"
+                self._write(path, render_pack([*older, *facts]), durable=bool(merged))
+            except OSError:
+                if self._waiting:
+                    raise
+                return  # a store that can only be read: when it was used is not noted
             self._waiting, self._waiting_bytes = {}, 0
             for path in merged:
                 with suppress(FileNotFoundError):
@@ -115,76 +154,90 @@ class Packs:
     def close(self) -> None:
         """Lets go of the files; what has gathered and was not flushed is gone."""
         with self._lock:
-            self._waiting, self._waiting_bytes = {}, 0
+            self._waiting, self._waiting_bytes, self._again = {}, 0, {}
             self._close_files()
 
-    def all(self) -> list[Pack]:
-        """Every pack, read whole."""
-        return [_read(path) for path in self._names()]
+    def size(self) -> int:
+        """Bytes of all packs."""
+        return sum(size for _, size in self._files())
 
-    def replace(self, pack: Pack, records: Iterable[tuple[str, str, bytes]]) -> int:
+    def all(self) -> Iterator[Pack]:
+        """Every pack, each read whole when its turn comes."""
+        return (_read(path) for path, _ in self._files())
+
+    def replace(self, pack: Pack, facts: Iterable[Fact]) -> int:
         """Leaves only these records of a pack; returns the bytes freed. Raises OSError."""
-        kept = list(records)
+        kept = list(facts)
         content = render_pack(kept) if kept else b""
         if kept:
-            self._write(pack.path, content)
-            os.utime(pack.path, (pack.used, pack.used))
+            self._write(pack.path, content, durable=True)
         else:
-            os.unlink(pack.path)
-        self._close_files()
+            with suppress(FileNotFoundError):  # another process has merged it away
+                os.unlink(pack.path)
+        with self._lock:
+            self._close_files()
         return pack.size - len(content)
 
     def _close_files(self) -> None:
-        with self._lock:
-            for descriptor in self._open.values():
-                os.close(descriptor)
-            self._open, self._where = {}, None
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open, self._where = {}, None
 
-    def _names(self) -> list[str]:
-        """The packs' paths, oldest first."""
-        try:
-            with os.scandir(self._folder) as entries:
-                found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
-        except FileNotFoundError:
-            return []
-        return [path for _, path in sorted(found)]
+    def _files(self) -> list[tuple[str, int]]:
+        """Path and size of each pack, oldest first."""
+        found = []
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # merged away by another process since it was listed
+                    status = entry.stat()
+                    found.append((status.st_mtime_ns, entry.path, status.st_size))
+        return [(path, size) for _, path, size in sorted(found)]
 
     def _look(self) -> None:
         """Learns where the records of packs are that were not looked at yet."""
-        assert self._where is not None
-        for path in self._names():
+        paths = [path for path, _ in self._files()]
+        if not self._open.keys() <= set(paths):
+            self._close_files()  # some were merged away: what they hold stands in others now
+        where = self._where if self._where is not None else {}
+        for path in paths:
             if path in self._open:
                 continue
             try:
                 descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                for kind, key, start, size in _index(descriptor):
-                    self._where[kind, key] = (descriptor, size, start)
+                for kind, key, used, start, size in _index(descriptor):
+                    where[kind, key] = _Place(descriptor, start, size, used)
             except (OSError, ValueError):
                 continue  # gone in between, or damaged: its records are as good as none
+        self._where = where
 
-    def _merging(self, paths: Iterable[str], size: int) -> list[str]:
-        """The packs that are written anew with one of `size` bytes: the small ones, until all together are dwarfed by the next."""
-        chosen = []
-        for path_size, path in sorted((os.stat(path).st_size, path) for path in paths):
-            if path_size > 2 * size:
+    def _merging(self, size: int) -> list[str]:
+        """The packs that are written anew with one of `size` bytes, oldest first: of many packs the small ones, until all
+        together are dwarfed by the next, or too big to be held in memory."""
+        files = self._files()
+        size = max(size, _SMALL)
+        chosen = set()
+        for path, path_size in sorted(files, key=lambda file: file[1]) if len(files) >= _MANY else ():
+            if path_size > 2 * size or size + path_size > _GROWN:
                 break
             size += path_size
-            chosen.append(path)
-        return chosen
+            chosen.add(path)
+        return [path for path, _ in files if path in chosen]
 
 
-def render_pack(records: Iterable[tuple[str, str, bytes]]) -> bytes:
+def render_pack(facts: Iterable[Fact]) -> bytes:
     """A pack's bytes. Of several records with one kind and key the last one stays."""
-    last = {(kind, key): raw for kind, key, raw in records}
-    index = msgspec.msgpack.encode([(kind, key, len(raw)) for (kind, key), raw in last.items()])
-    return b"".join([_MAGIC, len(index).to_bytes(8, "little"), sha256(index).digest(), index, *last.values()])
+    last = {(fact.kind, fact.key): fact for fact in facts}.values()
+    index = msgspec.msgpack.encode([(fact.kind, fact.key, fact.used, len(fact.raw)) for fact in last])
+    front = [_MAGIC, len(index).to_bytes(8, "little"), sha256(index).digest(), index]
+    return b"".join([*front, *(fact.raw for fact in last)])
 
 
-def _index(descriptor: int) -> list[tuple[str, str, int, int]]:
-    """Kind, key, start and size of each record. Raises ValueError (msgspec's are such) for what is no sound pack."""
-    front = os.pread(descriptor, 1 << 16, 0)
+def _index(descriptor: int) -> list[tuple[str, str, int, int, int]]:
+    """Kind, key, last use, start and size of each record. Raises ValueError (msgspec's are such) for what is no sound pack."""
+    whole = os.fstat(descriptor).st_size
+    front = os.pread(descriptor, min(whole, 1 << 16), 0)
     length = int.from_bytes(front[len(_MAGIC) : len(_MAGIC) + 8], "little")
-    if front[: len(_MAGIC)] != _MAGIC or length > 1 << 30:
+    if front[: len(_MAGIC)] != _MAGIC or _FRONT + length > whole:
         raise ValueError("no pack")
     index = front[_FRONT : _FRONT + length]
     if len(index) < length:
@@ -193,32 +246,29 @@ def _index(descriptor: int) -> list[tuple[str, str, int, int]]:
         raise ValueError("a damaged pack")
     places = []
     start = _FRONT + length
-    for kind, key, size in msgspec.msgpack.decode(index, type=list[tuple[str, str, int]]):
-        places.append((kind, key, start, size))
+    for kind, key, used, size in msgspec.msgpack.decode(index, type=list[tuple[str, str, int, int]]):
+        if size < 0 or start + size > whole:
+            raise ValueError("a pack that claims more than it holds")
+        places.append((kind, key, used, start, size))
         start += size
     return places
 
 
 def _read(path: str) -> Pack:
-    """A pack with its records; one that is gone or damaged has none. Reading it does not count as use where that can be had."""
+    """A pack with its records; one that is gone or damaged has none."""
     try:
-        descriptor = _quietly(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return Pack(path, 0, 0.0, (), intact=True)
+        return Pack(path, 0, ())
     try:
-        status = os.fstat(descriptor)
-        used = max(status.st_mtime, status.st_atime)
+        size = os.fstat(descriptor).st_size
         try:
-            records = [(kind, key, os.pread(descriptor, size, start)) for kind, key, start, size in _index(descriptor)]
+            facts = [
+                Fact(kind, key, used, os.pread(descriptor, length, start))
+                for kind, key, used, start, length in _index(descriptor)
+            ]
         except (OSError, ValueError):
-            return Pack(path, status.st_size, used, (), intact=False)
-        return Pack(path, status.st_size, used, tuple(records))
+            return Pack(path, size, (), intact=False)
+        return Pack(path, size, tuple(facts))
     finally:
         os.close(descriptor)
-
-
-def _quietly(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0))
-    except PermissionError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
