@@ -183,6 +183,33 @@ def test_builds_beside_each_other_lose_nothing(tmp_path: Path) -> None:
         assert store.verify() == []
 
 
+def test_what_cannot_be_read_is_absent_and_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(_MANY):
+        gather(store, {f"key {number}": b"x"})
+    theirs = packs_of(store)[0]
+    opened = os.open
+
+    def refuse_theirs(path: str, *arguments: int, **options: int) -> int:
+        if str(path) == str(theirs):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr("os.open", refuse_theirs)
+    with Store(store.root) as other:
+        gather(other, {"mine": b"x"})
+        assert len(packs_of(store)) == 2
+        found = [number for number in range(_MANY) if other.record("diff-id", f"key {number}") is not None]
+        assert len(found) == _MANY - 1
+    monkeypatch.undo()
+    with Store(store.root) as other:
+        assert all(other.record("diff-id", f"key {number}") for number in range(_MANY))
+
+
+def test_no_folder_where_packs_should_be(store: Store) -> None:
+    (store.root / "packs").write_bytes(b"")
+    assert store.record("diff-id", "a") is None
+
+
 def test_what_replaces_packs_is_synced_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr("os.fsync", synced.append)

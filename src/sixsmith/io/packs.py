@@ -97,21 +97,22 @@ class Packs:
             waiting = self._waiting.get((kind, key))
             if waiting is not None:
                 return waiting
-            if self._where is None:
-                self._look()
-            place = self._where.get((kind, key)) if self._where is not None else None
-            if place is None:
-                return None
             try:
+                if self._where is None:
+                    self._look()
+                place = self._where.get((kind, key)) if self._where is not None else None
+                if place is None:
+                    return None
                 raw = os.pread(place.descriptor, place.size, place.start)
             except OSError:
                 return None
-            found = open_record(kind, raw)
-            if found is None or found[0] != key:
-                return None
-            if self.gathering and time() - place.used > _DAY:
+        found = open_record(kind, raw)
+        if found is None or found[0] != key:
+            return None
+        if self.gathering and time() - place.used > _DAY:
+            with self._lock:
                 self._again[kind, key] = raw
-            return found[1]
+        return found[1]
 
     def add(self, kind: str, key: str, payload: bytes) -> bool:
         """Takes a record, to be written with the others; False when it should rather stand alone."""
@@ -134,19 +135,23 @@ class Packs:
             facts += [
                 Fact(kind, key, now, seal_record(kind, key, payload)) for (kind, key), payload in self._waiting.items()
             ]
-            merged = self._merging(sum(len(fact.raw) for fact in facts))
-            older = [fact for path in merged for fact in _read(path).facts]
+            merged = []
+            older: list[Fact] = []
+            for path in self._merging(sum(len(fact.raw) for fact in facts)):
+                with suppress(PermissionError):  # somebody else's, and nobody else's
+                    older += _read(path).facts
+                    merged.append(path)
             self._again = {}
             try:
-                path = f"{self._folder}{os.sep}{os.urandom(8).hex()}"
-                self._write(path, render_pack([*older, *facts]), durable=bool(merged))
+                new = f"{self._folder}{os.sep}{os.urandom(8).hex()}"
+                self._write(new, render_pack([*older, *facts]), durable=bool(merged))
             except OSError:
                 if self._waiting:
                     raise
                 return  # a store that can only be read: when it was used is not noted
             self._waiting, self._waiting_bytes = {}, 0
             for path in merged:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # another process was quicker, or the folder is somebody else's
                     os.unlink(path)
             if self._where is not None:
                 self._look()
