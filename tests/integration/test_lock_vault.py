@@ -514,20 +514,22 @@ def test_builds_killed_at_random_moments_leave_a_store_that_verifies(locked: Wor
     """Each build wants something else than the one before, so that all of them write. SIXSMITH_CRASH_ROUNDS says how many."""
     chance = random.Random(9)
     extra = ["su-exec", "pcre", "libstdc++", "tini"]
-    hits = 0
+    hits = turn = 0
     longest = 0.7
-    for turn in range(ROUNDS):
+    while hits < ROUNDS:  # a build that was done before it was to be killed proves nothing
+        turn += 1
+        assert turn <= 20 * ROUNDS, "no build could be killed in time"
         more = ", ".join(chance.sample(extra, chance.randint(1, 4)))
         locked.write(FAMILY.replace("[bash, nginx]", f"[bash, nginx, {more}]").replace("{A: b}", f"{{A: '{turn}'}}"))
         command = locked.program("build", *locked.options(), "-q")
         environment = clean_environment(locked.folder, {})
         with subprocess.Popen(command, cwd=locked.folder, env=environment, stderr=subprocess.DEVNULL) as child:
-            time.sleep(chance.uniform(0.1, longest))
+            time.sleep(chance.uniform(0.03, longest))
             child.send_signal(signal.SIGKILL)
             ended = child.wait()
         hits += ended == -signal.SIGKILL
         if ended == 0:
-            longest = max(0.2, longest * 0.7)
+            longest = max(0.1, longest * 0.8)
         assert ended in (0, -signal.SIGKILL)
         assert locked.damages() == []
         for layout in locked.dist.iterdir() if locked.dist.exists() else ():
@@ -535,7 +537,6 @@ def test_builds_killed_at_random_moments_leave_a_store_that_verifies(locked: Wor
             for entry in json.loads(index.read_bytes())["manifests"] if index.exists() else ():
                 blob = (layout / "blobs/sha256" / entry["digest"][7:]).read_bytes()
                 assert digest_of(blob) == entry["digest"]
-    assert hits >= ROUNDS // 2, "most builds were done before they were killed: the test proves little"
     last = locked.build("--json")
     assert last.code == 0, last.err
     shutil.rmtree(locked.store)
