@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +98,36 @@ def test_daemons_elsewhere_are_refused() -> None:
     for host in ("tcp://127.0.0.1:2375", "ssh://box", "unix://relative", "nonsense"):
         with pytest.raises(OutsideError, match="not on this machine"):
             socket_of(host)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "no Docker daemon answers"),
+        (b"\0\1rubbish\r\n\r\n", "no Docker daemon answers"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "is no Docker daemon"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "is no Docker daemon"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{", "in the middle of an answer"),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 20\r\n\r\n{", "in the middle of an answer"),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n[]", r"docker: \[\]"),
+    ],
+)
+def test_what_answers_is_no_daemon(tmp_path: Path, answer: bytes, words: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "d"))
+        listening.listen()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(OutsideError, match=words):
+            Daemon(str(tmp_path / "d")).version()
+        serving.join()
 
 
 def test_what_docker_is_asked_for() -> None:

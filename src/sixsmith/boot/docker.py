@@ -199,9 +199,9 @@ def _be_watcher(daemon: Daemon, identity: str, log: int, tell: int) -> NoReturn:
         kernel.signals_default()
         try:
             both = {"stream": "1", "stdout": "1", "stderr": "1"}
-            stream = daemon.open("POST", f"/containers/{identity}/attach", query=both, seconds=None)
+            stream = daemon.open("POST", f"/containers/{identity}/attach", query=both, patient=True)
             until = {"condition": "next-exit"}
-            end = daemon.open("POST", f"/containers/{identity}/wait", query=until, seconds=None)
+            end = daemon.open("POST", f"/containers/{identity}/wait", query=until, patient=True)
         except SixsmithError as error:
             os.write(tell, error.message.encode())
             os._exit(code)

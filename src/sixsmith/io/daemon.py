@@ -56,7 +56,10 @@ class Daemon:
 
     def version(self) -> str:
         """The daemon's version. Raises OutsideError when none answers."""
-        return str(self.ask("GET", "/version").get("Version", "unknown"))
+        said = self.ask("GET", "/version")
+        if not isinstance(said, dict) or "Version" not in said:
+            raise OutsideError(f"what answers at {self.path} is no Docker daemon")
+        return str(said["Version"])
 
     def ask(
         self,
@@ -70,14 +73,28 @@ class Daemon:
         """What the daemon answers, as JSON; None for nothing. Raises OutsideError for a refusal but those that are `fine`."""
         data = json.dumps(body).encode() if body is not None else None
         with closing(self.open(method, path, data, query=query, fine=fine)) as answer:
-            text = answer.read()
-        return json.loads(text) if text.strip() and answer.status < 300 else None
+            text = self._rest(answer)
+        return self._parse(text) if text.strip() and answer.status < 300 else None
+
+    def _rest(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise OutsideError(
+                f"the Docker daemon at {self.path} stopped in the middle of an answer: {error}"
+            ) from None
+
+    def _parse(self, text: bytes) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise OutsideError(f"what answers at {self.path} is no Docker daemon") from None
 
     def load(self, archive: Iterator[bytes | memoryview]) -> None:
         """Takes an archive as `docker save` writes it. Raises OutsideError when the daemon does not like it."""
         with closing(self.open("POST", "/images/load", archive, query={"quiet": "1"})) as answer:
-            for line in answer.read().splitlines():
-                said = json.loads(line) if line.strip() else {}
+            for line in self._rest(answer).splitlines():
+                said = self._parse(line) if line.strip() else {}
                 if "error" in said:
                     raise OutsideError(f"docker cannot load the image: {said['error']}")
 
@@ -89,15 +106,21 @@ class Daemon:
         *,
         query: Mapping[str, str] = _NOTHING,
         fine: Iterable[int] = (),
-        seconds: float | None = _PATIENCE,
+        patient: bool = False,
     ) -> http.client.HTTPResponse:
-        """The answer as it comes in. Raises OutsideError when nobody answers, and for a refusal."""
-        connection = _Connection(self.path, seconds)
+        """The answer as it comes in; one that begins may take its time when `patient`.
+
+        Raises OutsideError when nobody answers, and for a refusal.
+        """
+        connection = _Connection(self.path, _PATIENCE)
         target = quote(path) + (f"?{urlencode(query)}" if query else "")
         kind = "application/x-tar" if isinstance(body, Iterator) else "application/json"
         try:
             connection.request(method, target, body, {"Content-Type": kind, "Connection": "close"})
+            sock = connection.sock
             answer = connection.getresponse()
+            if patient:
+                sock.settimeout(None)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -105,7 +128,7 @@ class Daemon:
                 f"no Docker daemon answers at {self.path}: {why}", hint="start it, or name its socket in DOCKER_HOST"
             ) from None
         if answer.status >= 300 and answer.status not in fine:
-            said = _message(answer.read())
+            said = _message(self._rest(answer))
             answer.close()
             raise OutsideError(f"docker: {said or answer.reason}")
         return answer
