@@ -13,6 +13,7 @@
     ├── OutsideError                   3   network, disk, registry, other programs
     │   ├── FetchError                     a file could not be had from a mirror
     │   ├── RegistryError                  a registry refused or went away
+    │   ├── RunnerRefused                  this machine starts no such images
     │   └── StoreError                     the local store cannot be read or written
     └── VerificationError              4   bytes are not what was promised
         ├── SignatureError                 not signed by a key that we trust for it
@@ -42,6 +43,7 @@ __all__ = [
     "Place",
     "Problem",
     "RegistryError",
+    "RunnerRefused",
     "ScriptNotUnderstood",
     "SignatureError",
     "SixsmithError",
@@ -155,6 +157,10 @@ class FetchError(OutsideError):
 
 class RegistryError(OutsideError):
     """A registry refused, or went away."""
+
+
+class RunnerRefused(OutsideError):
+    """This machine starts no such images: no namespaces, no emulator, no daemon. Nothing is said about the image."""
 
 
 class StoreError(OutsideError):

@@ -9,7 +9,7 @@ import pytest
 
 from sixsmith.boot.boot import ALL_CHECKS, BASIC_CHECKS, check_names
 from sixsmith.boot.channel import pair
-from sixsmith.boot.container import LogLine
+from sixsmith.boot.container import LogLine, signal_number
 from sixsmith.boot.image import arch_of
 from sixsmith.boot.measures import (
     check_budget,
@@ -25,7 +25,9 @@ from sixsmith.boot.spec import DOCKER_CAPABILITIES, RunSpec, container_environme
 from sixsmith.boot.starters import Account, resolve_user, runc_document
 from sixsmith.boot.supervision import parse_status
 from sixsmith.budget import bytes_of, over_budget
-from sixsmith.errors import UsageError
+from sixsmith.cli import run
+from sixsmith.cli.booting import printable
+from sixsmith.errors import OutsideError, UsageError
 from sixsmith.io.namespaces import Emulator
 from sixsmith.io.store import Store
 from sixsmith.model.arch import ARCHES, Platform
@@ -262,3 +264,46 @@ def test_log_lines_that_matter_come_first_and_once() -> None:
         "mine says this",
     ]
     assert dict(found)["s6-rc: fatal: timed out"] == "why"
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("SIGTERM", 15), ("term", 15), ("3", 3), ("SIGRTMIN", 34), ("SIGRTMIN+3", 37), ("RTMIN+30", 64)],
+)
+def test_stop_signals_are_named_as_docker_does(name: str, number: int) -> None:
+    assert signal_number(name) == number
+
+
+@pytest.mark.parametrize("name", ["", "SIGNONE", "0", "65", "-9", "SIGRTMIN+31", "TERM+1", "RTMIN+x", "15+1", "²"])
+def test_what_is_no_stop_signal(name: str) -> None:
+    with pytest.raises(OutsideError, match="which is none"):
+        signal_number(name)
+
+
+def test_what_a_container_says_does_not_steer_the_terminal() -> None:
+    assert printable("plain ✓ text") == "plain ✓ text"
+    assert (
+        printable("a\x1b[31mred\x1b]0;title\x07\ttab\x9b1m\u202e")
+        == r"a\x1b[31mred\x1b]0;title\x07" + "\ttab\\x9b1m\\u202e"
+    )
+    assert printable("\udcff") == r"\udcff"
+    assert printable("x" * 600, most=500) == "x" * 500 + " … (100 more)"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--up-within", "nan", "a number of seconds"),
+        ("--up-within", "0", "a number of seconds"),
+        ("--stop-time", "-1", "a number of seconds"),
+        ("--stop-time", "inf", "a number of seconds"),
+        ("--runner", "lxc", "no runner 'lxc'"),
+        ("--check", "servces", "no check 'servces'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["boot", "test"])
+def test_wrong_options_are_told_before_anything_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, option: str, value: str, said: str
+) -> None:
+    assert run([command, "x", option, value, "-f", str(tmp_path / "none.yaml")]) == 2
+    assert said in capsys.readouterr().err

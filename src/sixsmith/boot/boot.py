@@ -157,6 +157,8 @@ class _Boot:
             if seen.container.end is not None and self.results and not self.results[-1].ok:
                 break  # what ended it was said, and the rest would say it again
             self.results.append(LIVE[name](seen))
+            if name == "services" and not self.results[-1].ok:
+                self.numbers.ready_ms = None  # it was up for a moment
         if seen.container.end is None:
             self.results += [check_custom(seen, check) for check in self.terms.checks]
         elif self.terms.checks:
@@ -174,7 +176,8 @@ class _Boot:
         begun = time.monotonic()
         try:
             begun = seen.container.signal(self.machine.image.stop_signal)
-        except OutsideError:
+        except OutsideError as error:
+            self.notes.append(error.message)
             seen.container.pump(0.1)
         stopped = seen.container.wait_end(self.terms.seconds(self.terms.stop_time))
         opened = seen.container.watched() if watched else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -21,9 +22,12 @@ from sixsmith.boot.spec import RunSpec
 from sixsmith.errors import OutsideError
 from sixsmith.io.namespaces import map_alone, map_ids
 
-__all__ = ["Container", "Ended", "LogLine", "Machine"]
+__all__ = ["Container", "Ended", "LogLine", "Machine", "signal_number"]
 
+_ERRORS: dict[str, type[SixsmithError]] = {"DigestMismatch": DigestMismatch, "FormatError": FormatError}
 _MOST_LOG = 8 << 20
+_LONGEST_LINE = 1 << 16
+"""What is longer is several lines: some write no line ends at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Machine:
 
     `launched` is a keeper that was started before, and becomes this machine's own.
 
-    Raises OutsideError where the system forbids what the runner needs, and what the image's blobs raise.
+    Raises RunnerRefused where the system forbids what the runner needs, and what the image's blobs raise.
     """
 
     def __init__(self, image: BootImage, runner: Runner, launched: Launched | None = None) -> None:
@@ -106,7 +110,7 @@ class Machine:
         received = self.channel.receive()
         answer = received[0] if received is not None else {"trouble": "its keeper ended"}
         if "trouble" in answer:
-            raise OutsideError(
+            raise RunnerRefused(
                 f"{self.runner.name} cannot start anything here: {answer['trouble']}", hint="--runner names another"
             )
         return answer
@@ -125,7 +129,7 @@ class Machine:
                 os.close(descriptor)
 
     def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
-        """The keeper's answer. Raises OutsideError when it cannot do it or is gone."""
+        """The keeper's answer. Raises OutsideError when it cannot do it or is gone, VerificationError for damaged layers."""
         try:
             self.channel.send(request, descriptors)
         except OSError:
@@ -139,7 +143,8 @@ class Machine:
                 self.container.note_end(answer)
                 continue
             if "trouble" in answer:
-                raise OutsideError(f"{self.image.name}: {answer['trouble']}", hint=answer.get("hint"))
+                error = _ERRORS.get(str(answer.get("kind")), OutsideError)
+                raise error(f"{self.image.name}: {answer['trouble']}", hint=answer.get("hint"))
             return answer
 
     def read(self, paths: Sequence[str]) -> dict[str, str | None]:
@@ -177,6 +182,17 @@ class Machine:
         container.pid = answer["pid"]
         container.notes = tuple(answer["notes"])
         return container
+
+
+def signal_number(name: str) -> int:
+    """A signal as an image's `StopSignal` names it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`. Raises OutsideError for another."""
+    word = name.upper().removeprefix("SIG")
+    known = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals}
+    known |= {f"RTMIN+{more}": signal.SIGRTMIN + more for more in range(signal.SIGRTMAX - signal.SIGRTMIN + 1)}
+    number = int(word) if re.fullmatch("[0-9]{1,3}", word) else known.get(word, 0)
+    if not 0 < number <= signal.SIGRTMAX:
+        raise OutsideError(f"the image's stop signal is '{name}', which is none")
+    return number
 
 
 def _is_zstd(image: BootImage, digest: Any) -> bool:
@@ -269,6 +285,8 @@ class Container:
         now = time.monotonic()
         self._taken += len(piece)
         *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
         if not piece and self._rest:
             lines, self._rest = [self._rest], b""
         if self._taken <= _MOST_LOG:
@@ -290,9 +308,8 @@ class Container:
         return self.wait(lambda: self.end is not None, seconds, step=1.0)
 
     def signal(self, name: str) -> float:
-        """Sends a signal to the first process; returns when (monotonic seconds)."""
-        number = int(name) if name.isdigit() else int(getattr(signal, name if name.startswith("SIG") else f"SIG{name}"))
-        at: float = self.machine.ask({"do": "signal", "signal": number})["at"]
+        """Sends a signal to the first process; returns when (monotonic seconds). Raises OutsideError for one that is none."""
+        at: float = self.machine.ask({"do": "signal", "signal": signal_number(name)})["at"]
         return at
 
     def watch(self, paths: Sequence[str]) -> list[str]:
@@ -341,7 +358,7 @@ class Container:
                     self.detach()
                     return {"trouble": "the container has ended"}
                 return received[0]
-            if not ready:
+            if not ready or time.monotonic() > deadline:
                 self.detach()
                 return {"trouble": "no answer in time"}
 

@@ -37,6 +37,7 @@ from sixsmith.boot.channel import Channel
 from sixsmith.boot.marks import is_abandoned
 from sixsmith.boot.spec import RunSpec
 from sixsmith.boot.unpack import merge_layers
+from sixsmith.errors import OutsideError, VerificationError
 from sixsmith.io import kernel
 from sixsmith.io.disk import write_tree
 
@@ -193,8 +194,12 @@ class Keeper:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             answer = {"trouble": f"{where}{error.strerror or error}"}
+        except VerificationError as error:
+            answer = {"trouble": error.message, "hint": error.hint, "kind": type(error).__name__}
+        except OutsideError as error:
+            answer = {"trouble": error.message, "hint": error.hint}
         except Exception as error:  # whatever it is, sixsmith has to hear of it, or it waits for ever
-            answer = {"trouble": f"{type(error).__name__}: {error}", "hint": getattr(error, "hint", None)}
+            answer = {"trouble": f"{type(error).__name__}: {error}"}
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

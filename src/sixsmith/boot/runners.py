@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sixsmith.errors import OutsideError, UsageError, nearest
+from sixsmith.errors import OutsideError, RunnerRefused, UsageError, nearest
 from sixsmith.io.namespaces import (
     Emulator,
     Subordinates,
@@ -22,7 +22,7 @@ from sixsmith.io.namespaces import (
 )
 from sixsmith.model.arch import Arch
 
-__all__ = ["RUNNERS", "Runner", "choose_runner"]
+__all__ = ["RUNNERS", "Runner", "check_runner", "choose_runner"]
 
 RUNNERS = ("runc", "namespaces", "bwrap", "podman", "docker")
 
@@ -54,27 +54,33 @@ class Runner:
         return not self.alone and self.starter != "bwrap"
 
 
+def check_runner(wanted: str | None) -> None:
+    """Raises UsageError for a runner that there is not."""
+    if wanted is not None and wanted not in RUNNERS:
+        raise UsageError(f"no runner '{wanted}', only {', '.join(RUNNERS)}", hint=nearest(wanted, RUNNERS))
+
+
 def choose_runner(arch: Arch, wanted: str | None = None, *, docker_host: str = "") -> Runner:
     """The runner for an architecture: the one that is `wanted`, else the first that can be used of runc, plain namespaces and
     a Docker daemon (`docker_host` as in DOCKER_HOST).
 
-    Raises UsageError for a runner that there is not, OutsideError when it is not installed or cannot run `arch` here.
+    Raises UsageError for a runner that there is not, RunnerRefused when it is not installed or cannot run `arch` here, and
+    OutsideError for a Docker daemon that was asked for and does not answer.
     """
-    if wanted is not None and wanted not in RUNNERS:
-        raise UsageError(f"no runner '{wanted}', only {', '.join(RUNNERS)}", hint=nearest(wanted, RUNNERS))
+    check_runner(wanted)
     name, reason = _choose(wanted, docker_host)
     emulator = None
     if not is_native(arch):
         emulator = emulator_for(arch)
         if emulator is None:
-            raise OutsideError(
+            raise RunnerRefused(
                 f"this machine does not run {arch} programs, and no qemu for them is installed",
                 hint="install qemu-user-static",
             )
         reason += f"; {arch} by {Path(emulator.path).name}"
     root = os.geteuid() == 0
     if name in ("podman", "docker") and (not root or emulator is not None):
-        raise OutsideError(
+        raise RunnerRefused(
             f"{name} is used as root, for this machine's own programs", hint="--runner runc needs neither"
         )
     if name == "docker":
@@ -89,7 +95,7 @@ def choose_runner(arch: Arch, wanted: str | None = None, *, docker_host: str = "
         else:
             subordinates = found
     if user_namespace and not Path("/proc/self/ns/user").exists():
-        raise OutsideError("this kernel has no user namespaces")
+        raise RunnerRefused("this kernel has no user namespaces")
     return Runner(name, reason, name, user_namespace, alone, subordinates, emulator)
 
 
@@ -105,7 +111,7 @@ def _docker(reason: str, host: str) -> Runner:
 def _choose(wanted: str | None, docker_host: str) -> tuple[str, str]:
     if wanted is not None:
         if wanted not in ("namespaces", "docker") and shutil.which(wanted, path=_search_path()) is None:
-            raise OutsideError(f"{wanted} is not installed", hint="`--runner namespaces` needs no program")
+            raise RunnerRefused(f"{wanted} is not installed", hint="`--runner namespaces` needs no program")
         return wanted, "asked for"
     root = os.geteuid() == 0
     if shutil.which("runc", path=_search_path()) is None:
@@ -122,7 +128,7 @@ def _choose(wanted: str | None, docker_host: str) -> tuple[str, str]:
 
         Daemon(socket_of(docker_host)).version()
     except OutsideError as error:
-        raise OutsideError(
+        raise RunnerRefused(
             f"nothing can be started here: {missing}, user namespaces are refused ({refused}), and {error.message}",
             hint="allow user namespaces, or start a Docker daemon",
         ) from None

@@ -28,9 +28,10 @@ class LayerFile:
     def inflate(self) -> Bytes:
         """The uncompressed tar. Raises DigestMismatch for other bytes than promised, FormatError for damaged ones."""
         if self._tar is None:
-            size = os.fstat(self._descriptor).st_size
-            with mmap.mmap(self._descriptor, size, access=mmap.ACCESS_READ) as mapped:
-                blob = mapped.read()
+            blob = b""
+            if size := os.fstat(self._descriptor).st_size:
+                with mmap.mmap(self._descriptor, size, access=mmap.ACCESS_READ) as mapped:
+                    blob = mapped.read()
             if digest_of(blob) != self.digest:
                 raise DigestMismatch(
                     f"layer {self.digest} was damaged: its bytes have {digest_of(blob)}", hint="build it again"

@@ -39,12 +39,16 @@ def command(
     with Launched() as launched:
         import time
 
-        from sixsmith.boot.boot import BASIC_CHECKS, boot_image
+        from sixsmith.boot.boot import BASIC_CHECKS, boot_image, check_names
         from sixsmith.boot.measures import Comparison, compare, history_of, keep_report
         from sixsmith.boot.observation import Terms
-        from sixsmith.cli.booting import docker_host, explain_line, open_targets, show_report
+        from sixsmith.boot.runners import check_runner
+        from sixsmith.cli.booting import docker_host, explain_line, open_targets, printable, show_report
         from sixsmith.cli.console import print_json
+        from sixsmith.errors import StoreError
 
+        check_runner(runner)
+        check_names(checks)
         with open_targets(session, (image,), arch, several=False) as targets:
             target = targets[0]
             report = boot_image(
@@ -59,14 +63,17 @@ def command(
             )
     compared = Comparison()
     if not words:
-        with session.open_store() as store:
-            compared = compare(history_of(store, target.cell), report)
-            keep_report(store, target.cell, report, now=time.time())
+        try:
+            with session.open_store() as store:
+                compared = compare(history_of(store, target.cell), report)
+                keep_report(store, target.cell, report, now=time.time())
+        except StoreError as error:  # the verdict stands without its history
+            click.echo(f"warning: not remembered: {error.message}", err=True)
     if session.json:
         print_json({**report.document(), "cell": target.cell, "changed": compared.changed, "against": compared.against})
     else:
         if log:
             for line in report.log:
-                click.echo(line)
+                click.echo(printable(line))
         show_report(report, compared)
     return 0 if report.ok else 1

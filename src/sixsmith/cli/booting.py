@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from sixsmith.boot.report import BootReport
     from sixsmith.io.store import Store
 
-__all__ = ["Target", "boot_options", "docker_host", "explain_line", "open_targets", "show_report"]
+__all__ = ["Target", "boot_options", "docker_host", "explain_line", "open_targets", "printable", "show_report"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_DAY = 86400.0
+_LONGEST = 500
+"""Characters of a log line below a failed check."""
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "refused": "○"}
 
 
@@ -36,6 +39,12 @@ class Target:
     budget: dict[str, str] = field(default_factory=dict)
     variant: bool = False
     """Whether it is a cell of the family file."""
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not 0 < value <= _DAY:
+        raise click.BadParameter("it is a number of seconds, above 0")
+    return value
 
 
 def boot_options(function: Function) -> Function:
@@ -59,6 +68,7 @@ def boot_options(function: Function) -> Function:
         click.option(
             "--up-within",
             type=float,
+            callback=_seconds,
             default=30.0,
             show_default=True,
             metavar="S",
@@ -67,6 +77,7 @@ def boot_options(function: Function) -> Function:
         click.option(
             "--stop-time",
             type=float,
+            callback=_seconds,
             default=10.0,
             show_default=True,
             metavar="S",
@@ -191,15 +202,26 @@ def _build(session: Session, store: Store, cells: tuple[str, ...], arch: str | N
     ]
 
 
+def printable(text: str, *, most: int | None = None) -> str:
+    """What a container said, for a terminal: what would move its cursor or change its colours is spelled out."""
+    if most is not None and len(text) > most:
+        text = f"{text[:most]} … ({len(text) - most:,} more)"
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\t\n" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def show_report(report: BootReport, compared: Comparison | None = None) -> None:
     """A report for people: one line per check, log lines below what failed."""
     from sixsmith.cli.console import human_size
 
     for check in report.checks:
-        click.echo(f"{_MARKS.get(check.status, '?')} {check.name}: {check.message}")
+        click.echo(f"{_MARKS.get(check.status, '?')} {check.name}: {printable(check.message)}")
         if not check.ok or check.status == "refused":
             for line, explanation in check.log:
-                click.echo(f"    | {line}")
+                click.echo(f"    | {printable(line, most=_LONGEST)}")
                 if explanation:
                     click.echo(f"    = {explanation}")
     numbers = report.measures

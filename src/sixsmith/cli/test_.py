@@ -39,22 +39,28 @@ def command(
     """
     import time
 
+    from sixsmith.boot.boot import check_names
     from sixsmith.boot.measures import compare, history_of, keep_report
     from sixsmith.boot.observation import Terms
+    from sixsmith.boot.runners import check_runner
     from sixsmith.cli.booting import explain_line, open_targets
     from sixsmith.cli.console import print_json
-    from sixsmith.errors import OutsideError
+    from sixsmith.errors import OutsideError, RunnerRefused, VerificationError
 
+    check_runner(runner)
+    check_names(checks)
     results: list[_Result] = []
     with open_targets(session, cells, arch, several=True) as targets, session.open_store() as store:
         for target in targets:
             terms = Terms(up_within, stop_time, keep_grace, checks=target.checks, explain=explain_line)
             try:
                 report = _boot(target, terms, runner, checks)
-            except OutsideError as error:
+            except (OutsideError, VerificationError) as error:
                 if len(targets) == 1:
                     raise
-                results.append(_Result(target, trouble=error.message))
+                # what this machine cannot try says nothing about the image; anything else does
+                code = 0 if isinstance(error, RunnerRefused) else error.exit_code
+                results.append(_Result(target, trouble=error.message, code=code))
                 continue
             result = _Result(target, report, compare(history_of(store, target.cell), report))
             keep_report(store, target.cell, report, now=time.time())
@@ -64,10 +70,14 @@ def command(
     _compare_siblings(results)
     reports = [result.report for result in results if result.report is not None]
     failed = [report for report in reports if not report.ok]
+    broken = max((result.code for result in results), default=0)
     if session.json:
-        print_json({"ok": bool(reports) and not failed, "results": [result.document() for result in results]})
+        good = bool(reports) and not failed and not broken
+        print_json({"ok": good, "results": [result.document() for result in results]})
     else:
         _summary(results)
+    if broken:
+        return broken
     if not reports:
         raise OutsideError(
             f"nothing could be started: {results[0].trouble}" if results else "there is nothing to start"
@@ -77,17 +87,22 @@ def command(
 
 @dataclass(slots=True)
 class _Result:
-    """What came of one image: a report, or why there is none. `siblings` is how it differs from the image's other cells."""
+    """What came of one image: a report, or why there is none. `siblings` is how it differs from the image's other cells.
+
+    `code` is what to exit with because there is no report, 0 where that is no failure.
+    """
 
     target: Target
     report: BootReport | None = None
     compared: Comparison | None = None
     trouble: str = ""
+    code: int = 0
     siblings: dict[str, int] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         if self.report is None:
-            return {"cell": self.target.cell, "image": self.target.image.name, "ok": None, "trouble": self.trouble}
+            good = False if self.code else None
+            return {"cell": self.target.cell, "image": self.target.image.name, "ok": good, "trouble": self.trouble}
         document = self.report.document()
         document.pop("log")
         changed = self.compared.changed if self.compared is not None else {}
