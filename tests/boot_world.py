@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
@@ -27,8 +27,17 @@ from sixsmith.model.tar import END_OF_ARCHIVE, TarEntry, padding, tar_header
 from sixsmith.oci.image import ImageSettings, make_image
 from sixsmith.oci.spec import LAYER_GZIP, Layer
 
-File = str | tuple[int, str]
-"""Content, of mode 0755 where it begins with `#!`, else 0644; or mode and content."""
+
+class Device(NamedTuple):
+    """A device node."""
+
+    kind: Literal["char", "block"]
+    major: int
+    minor: int
+
+
+File = str | tuple[int, str] | Device
+"""Content, of mode 0755 where it begins with `#!`, else 0644; or mode and content; or a device."""
 
 
 FROM_PACKAGES = """
@@ -123,6 +132,10 @@ class Workshop:
     def _files(self, files: Mapping[str, File], links: Mapping[str, str]) -> Layer:
         tar = b""
         for path, file in files.items():
+            if isinstance(file, Device):
+                numbers = (file.major, file.minor)
+                tar += tar_header(TarEntry(path.strip("/"), file.kind, 0o666, 0, 0, 0, device=numbers))
+                continue
             if path.endswith("/"):
                 mode, text = (0o755, "") if isinstance(file, str) else file
                 tar += tar_header(TarEntry(path.strip("/"), "directory", mode, 0, 0, 0))

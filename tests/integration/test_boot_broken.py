@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ import boot_world as world
 from sixsmith.boot.boot import boot_image
 from sixsmith.boot.observation import Terms
 from sixsmith.boot.report import BootReport, CheckResult
-from sixsmith.errors import DigestMismatch, OutsideError, UsageError
+from sixsmith.cli import run
+from sixsmith.errors import DigestMismatch, UsageError
 from sixsmith.io.layout import write_layout
 from sixsmith.io.store import Store
 from sixsmith.oci.image import Healthcheck
@@ -306,8 +308,88 @@ def test_damaged_layers_are_noticed(workshop: world.Workshop, tmp_path: Path) ->
         path.chmod(0o644)
         path.write_bytes(content)
         damaged = world.BootImage("x", image.digest, image.config, image.layers, 0, store)
-        with pytest.raises((DigestMismatch, OutsideError), match="damaged"):
+        with pytest.raises(DigestMismatch, match="damaged"):
             boot_image(damaged, runner="namespaces")
+        path.write_bytes(b"")
+        with pytest.raises(DigestMismatch, match="damaged"):
+            boot_image(damaged, runner="namespaces")
+
+
+def test_a_damaged_image_among_others_is_no_success(
+    layout: str, workshop: world.Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(layout.rpartition(":")[0], folder)
+    blob = max((folder / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.chmod(0o644)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    words = ["test", layout, f"{folder}:one", "--runner", "namespaces", "--check", "pid-1", "--json"]
+    assert run([*words, "--store", str(tmp_path / "s")]) == 4
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], [result["ok"] for result in document["results"]]) == (False, [True, False])
+
+
+def test_a_stop_signal_that_is_none(workshop: world.Workshop) -> None:
+    report = boot(workshop.make(*V3, stop_signal="SIGNONE"), "stop", stop_time=1.0)
+    assert_fails(report, "stop", "SIGNONE did not stop it")
+    assert "the image's stop signal is 'SIGNONE', which is none" in report.notes
+
+
+# --- what an image may do here
+
+
+DEVICES = """#!/bin/sh
+for place in / /dev/ /run/; do
+  mknod ${place}full c 1 7 2>/dev/null
+  mknod ${place}mine c 1 7 2>/dev/null
+  if head -c 1 ${place}mine >/dev/null 2>&1; then echo "opened ${place}mine"; fi
+done
+if head -c 1 /brought >/dev/null 2>&1; then echo opened what the image brought; fi
+head -c 1 /dev/full >/dev/null && echo usual ones open
+chmod 0600 /dev/null 2>/dev/null
+true
+"""
+
+
+@pytest.mark.parametrize("runner", ["runc", "namespaces"])
+def test_no_device_but_the_usual_ones_can_be_opened(workshop: world.Workshop, runner: str) -> None:
+    if (reason := world.usable(runner)) is not None:
+        pytest.skip(reason)
+    image = workshop.make("3.20", None, {"look": DEVICES, "brought": world.Device("char", 1, 7)}, entrypoint=("/look",))
+    before = Path("/dev/null").stat().st_mode
+    report = boot_image(image, runner=runner, command=("x",), checks=("none",))
+    assert (report.exit_code, report.log) == (0, ("usual ones open",))
+    assert Path("/dev/null").stat().st_mode == before
+
+
+@pytest.mark.parametrize("runner", ["runc", "namespaces", "podman"])
+def test_what_is_run_inside_has_the_rights_of_the_image(workshop: world.Workshop, runner: str) -> None:
+    if (reason := world.usable(runner)) is not None:
+        pytest.skip(reason)
+    # as `docker run` gives them, and in the same control groups
+    files = world.longrun("web", "#!/bin/sh\ncat /proc/self/cgroup > /run/its\nexec sleep 1000\n")
+    checks = (
+        {"name": "rights", "run": "grep CapBnd: /proc/self/status", "output": "00000000a80425fb"},
+        {"name": "mounts", "run": "mount -t tmpfs none /mnt", "exit-code": 1, "output": "mount"},
+        {"name": "groups", "run": "cat /proc/self/cgroup > /run/ours; cmp /run/its /run/ours"},
+    )
+    report = boot(workshop.make(*V3, files), "pid-1", runner=runner, checks=checks)
+    assert report.ok, report.failures
+
+
+def test_a_command_that_never_stops_talking(workshop: world.Workshop) -> None:
+    checks = ({"name": "yes", "run": ("yes",), "within": 300_000_000}, {"name": "after", "run": "true"})
+    report = boot(workshop.make(*V3), "pid-1", checks=checks)
+    assert "did not end within" in verdict(report, "yes").message
+    assert verdict(report, "after").ok
+
+
+def test_more_processes_than_one_message_takes(workshop: world.Workshop) -> None:
+    word = "x" * 1500
+    flood = f"#!/bin/sh\nfor i in $(seq 300); do sh -c 'sleep 1000; :' {word} & done\nexec sleep 1000\n"
+    report = boot(workshop.make(*V3, world.longrun("flood", flood)), "services", "zombies", "stop")
+    assert report.ok, report.failures
+    assert report.measures.processes > 600
 
 
 def test_wrong_names() -> None:

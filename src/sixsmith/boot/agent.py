@@ -1,7 +1,8 @@
 """Our own process inside a container: it looks, runs commands and kills, so that an image needs no tools for that.
 
-It is a fork of the keeper that joined the container's namespaces, with the modules that it needs already loaded: nothing of
-ours has to exist in the image. It is a process of the container: what stops the container stops it too.
+It is a fork of the keeper that joined the container's namespaces and control groups, with the modules that it needs already
+loaded: nothing of ours has to exist in the image. It is a process of the container: what stops the container stops it too. It
+may do more than the container may; the image's programs that it starts may not.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
@@ -9,6 +10,7 @@ ours has to exist in the image. It is a process of the container: what stops the
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -24,18 +26,21 @@ from sixsmith.io import kernel
 __all__ = ["attach"]
 
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
-_OUTPUT = 60_000
+_OUTPUT = 20_000
 _BODY = 20_000
+_PAGE = 80_000
+"""Bytes; each may take six in a message."""
 
 
 def attach(pid: int, end: int, foreign: set[int]) -> None:
     """Starts an agent in the container whose first process is `pid`; it speaks through the socket `end`."""
     own = {kind: os.stat(f"/proc/self/ns/{kind}").st_ino for kind in _NAMESPACES}
     others = {kind: os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _NAMESPACES}
+    groups = _groups_of(pid)
     try:
         middle = os.fork()
         if middle == 0:
-            _join(own, others, end, foreign)
+            _join(own, others, groups, end, foreign)
         _, status = os.waitpid(middle, 0)
     finally:
         for descriptor in others.values():
@@ -44,8 +49,25 @@ def attach(pid: int, end: int, foreign: set[int]) -> None:
         raise OSError(0, "the container's namespaces cannot be joined")
 
 
-def _join(own: dict[str, int], others: dict[str, int], end: int, foreign: set[int]) -> NoReturn:
+def _groups_of(pid: int) -> list[str]:
+    """Where the control groups lie that a container's process is in and we are not."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        own = set(file)
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file if line not in own]
+    places = []
+    for _, kinds, path in lines:
+        names = [kinds.removeprefix("name=")] if kinds else ["unified", ""]
+        folders = [f"/sys/fs/cgroup/{name}{path}" for name in names]
+        places += [folder for folder in folders if os.path.exists(f"{folder}/cgroup.procs")][:1]
+    return places
+
+
+def _join(own: dict[str, int], others: dict[str, int], groups: list[str], end: int, foreign: set[int]) -> NoReturn:
     try:
+        for folder in groups:
+            with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write("0")
         for kind, descriptor in others.items():
             if os.fstat(descriptor).st_ino != own[kind]:
                 kernel.set_namespace(descriptor)
@@ -67,7 +89,10 @@ def _serve(end: int, foreign: set[int]) -> NoReturn:
         os.chdir("/")
         channel = Channel(socket.socket(fileno=3))
         while (received := channel.receive()) is not None:
-            channel.send(_answer(received[0]))
+            try:
+                channel.send(_answer(received[0]))
+            except OSError as error:  # an answer that is too long
+                channel.send({"trouble": f"{error.strerror}"})
     finally:
         os._exit(0)
 
@@ -86,14 +111,20 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _processes(request: dict[str, Any]) -> dict[str, Any]:
-    """All processes but this one: [pid, parent, state, name, command line, user, resident bytes, proportional bytes]."""
-    mine = os.getpid()
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == mine:
+    """All processes but this one: [pid, parent, state, name, command line, user, resident bytes, proportional bytes].
+
+    As many as one message takes, and the last one's number in `more` when there are others after it.
+    """
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    found, length = [], 0
+    for pid in pids:
+        if pid == os.getpid() or pid <= request.get("after", 0):
             continue
         with suppress(OSError, ValueError, IndexError):
-            found.append(_process(name, bool(request.get("memory"))))
+            found.append(_process(str(pid), bool(request.get("memory"))))
+            length += len(json.dumps(found[-1]))
+        if length > _PAGE:
+            return {"processes": found, "more": pid}
     return {"processes": found}
 
 
@@ -215,7 +246,7 @@ def _collect(ours: int, child: int, deadline: float) -> tuple[bytes, int, bool]:
             piece = os.read(ours, 1 << 16)
             output = (output + piece)[:_OUTPUT]
             is_open = bool(piece)
-            if piece:
+            if piece and time.monotonic() < deadline:
                 continue
         elif not is_open:
             time.sleep(0.001)
@@ -236,12 +267,15 @@ def _become(request: dict[str, Any], theirs: int) -> NoReturn:
         os.dup2(null, 0)
         os.dup2(theirs, 1)
         os.dup2(theirs, 2)
+        kernel.drop_bounding(frozenset(request["capabilities"]))
         uid, gid, groups = request.get("user") or (0, 0, [])
         if uid or gid:
             os.setgroups(groups)
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
         os.chdir(request.get("workdir") or "/")
+        if request.get("no_new_privileges"):
+            kernel.forbid_new_privileges()
         kernel.signals_default()
         os.execvpe(request["command"][0], request["command"], request.get("environment") or os.environ)
     except FileNotFoundError:
@@ -282,7 +316,7 @@ def _http(request: dict[str, Any]) -> dict[str, Any]:
     words = head.split(b"\r\n", 1)[0].split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
         return {"trouble": "what answers there does not speak HTTP"}
-    return {"status": int(words[1]), "body": body.decode("utf-8", "replace")}
+    return {"status": int(words[1]), "body": body[:_BODY].decode("utf-8", "replace")}
 
 
 _ACTIONS = {

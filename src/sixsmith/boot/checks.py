@@ -222,7 +222,7 @@ def check_health(seen: Observation) -> CheckResult:
 
 
 def _run_as_user(seen: Observation, command: list[str], seconds: float) -> dict[str, Any]:
-    """As `docker exec` runs it: the image's environment, folder and (numeric) user."""
+    """As `docker exec` runs it: the image's environment, folder, rights and (numeric) user."""
     uid, _, gid = seen.container.spec.user.partition(":")
     user = [int(uid), int(gid) if gid.isdigit() else 0, []] if uid.isdigit() else None
     environment = {
@@ -235,6 +235,8 @@ def _run_as_user(seen: Observation, command: list[str], seconds: float) -> dict[
         environment=environment,
         user=user,
         workdir=seen.container.spec.workdir,
+        capabilities=seen.container.spec.capabilities,
+        no_new_privileges=seen.container.spec.no_new_privileges,
     )
 
 

@@ -18,8 +18,8 @@ from sixsmith.boot.image import BootImage
 from sixsmith.boot.launch import Launched
 from sixsmith.boot.marks import mark_of
 from sixsmith.boot.runners import Runner
-from sixsmith.boot.spec import RunSpec
-from sixsmith.errors import OutsideError
+from sixsmith.boot.spec import DOCKER_CAPABILITIES, RunSpec
+from sixsmith.errors import DigestMismatch, FormatError, OutsideError, RunnerRefused, SixsmithError
 from sixsmith.io.namespaces import map_alone, map_ids
 
 __all__ = ["Container", "Ended", "LogLine", "Machine", "signal_number"]
@@ -370,9 +370,13 @@ class Container:
         environment: Mapping[str, str] | None = None,
         **more: Any,
     ) -> dict[str, Any]:
-        """Runs a command in the container: `status`, `output`, `timed_out`, `ms`, or `trouble`."""
+        """Runs a command in the container: `status`, `output`, `timed_out`, `ms`, or `trouble`.
+
+        It is the image's program, and never gets more rights than Docker would give.
+        """
         given = dict(environment) if environment is not None else self.tool_environment()
-        return self.inside("run", command=list(command), seconds=seconds, environment=given, **more)
+        rights: dict[str, Any] = {"capabilities": DOCKER_CAPABILITIES, **more}
+        return self.inside("run", command=list(command), seconds=seconds, environment=given, **rights)
 
     def tool_environment(self) -> dict[str, str]:
         """The image's environment, with s6's programs in PATH."""

@@ -229,6 +229,8 @@ class Keeper:
             with os.fdopen(os.dup(descriptors[-1]), "rb") as file:
                 self.docker.load(file.read(), sources)
         else:
+            for path in [node.path for node in self.tree if node.kind in ("char", "block")]:
+                del self.tree.nodes[path]  # devices are for runners to give, not for images to bring
             left_out = write_tree(self.tree, Path(self.image), owners=not self.alone)
             for source in sources:
                 source.forget()

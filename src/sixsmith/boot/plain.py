@@ -21,9 +21,9 @@ from sixsmith.io import kernel
 if TYPE_CHECKING:
     from sixsmith.boot.starters import Account
 
-__all__ = ["become", "connect_output"]
+__all__ = ["DEVICES", "become", "connect_output"]
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 _STILL = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
@@ -89,6 +89,9 @@ def _enter(
         status = 127 if isinstance(error, FileNotFoundError) else 126
         with suppress(OSError):
             os.write(told, f"{error.filename or spec.arguments[0]}: {error.strerror}".encode())
+    except (ValueError, OverflowError) as error:  # what no system call takes: a zero byte, a number that is too large
+        with suppress(OSError):
+            os.write(told, f"{spec.arguments[0]}: {error}".encode())
     finally:
         os._exit(status)
 
@@ -121,7 +124,7 @@ def _mount_all(root: str, spec: RunSpec, alone: bool) -> None:
 
 def _mount_devices(dev: str, alone: bool) -> None:
     kernel.mount("tmpfs", dev, "tmpfs", kernel.MS_NOSUID, "mode=755,size=65536k")
-    for name in _DEVICES:
+    for name in DEVICES:
         os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
         kernel.mount(f"/dev/{name}", f"{dev}/{name}", "", kernel.MS_BIND)
     for name, target in _LINKS.items():

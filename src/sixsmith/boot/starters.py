@@ -1,7 +1,8 @@
 """How the keeper starts a container, one function for each runner.
 
 All of them get the same root: an overlay of the unpacked image and an empty folder, so that the image stays as it is for
-the next start. What they differ in is who makes the namespaces.
+the next start. What they differ in is who makes the namespaces. Devices open nowhere but in /dev, and there only the usual
+ones: control groups, with which Docker sees to that, are not made here.
 """
 
 # Names here are of another root, and `os` says exactly which system call is made:
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -151,9 +153,9 @@ def _overlay(keeper: Keeper, lower: str, target: str, name: str) -> None:
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
     if keeper.user:
         with suppress(OSError):
-            kernel.mount("overlay", target, "overlay", 0, options + ",userxattr")
+            kernel.mount("overlay", target, "overlay", kernel.MS_NODEV, options + ",userxattr")
             return
-    kernel.mount("overlay", target, "overlay", 0, options)
+    kernel.mount("overlay", target, "overlay", kernel.MS_NODEV, options)
 
 
 # --- runners
@@ -186,7 +188,8 @@ def _first_words(errors: int) -> tuple[int, str]:
 
 def _runc(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str], root: str, log: int) -> Started:
     bundle = keeper.place("bundle")
-    document = runc_document(spec, account, env, root, alone=keeper.alone)
+    devices = "" if keeper.user else _make_devices(keeper)
+    document = runc_document(spec, account, env, root, alone=keeper.alone, devices=devices)
     with open(f"{bundle}/config.json", "w", encoding="utf-8") as file:
         json.dump(document, file)
     state, pid_file, errors = keeper.place("runc"), f"{bundle}/pid", f"{bundle}/errors"
@@ -194,7 +197,16 @@ def _runc(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str], 
     command = ["runc", "--root", state, "--rootless", "true", "--log", errors, "--log-format", "json"]
     waitable = _spawn([*command, "run", "--bundle", bundle, "--pid-file", pid_file, name], log)
     pid = _wait_for_number(pid_file, waitable, lambda: _runc_errors(errors))
-    return Started(pid, waitable, lambda: None)
+    return Started(pid, waitable, lambda: kernel.unmount(devices) if devices else None)
+
+
+def _make_devices(keeper: Keeper) -> str:
+    """A folder with the devices of one run's /dev: those of the host itself could be given another mode by the image."""
+    folder = keeper.place("devices")
+    kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=755,size=64k")
+    for name in plain.DEVICES:
+        os.mknod(f"{folder}/{name}", stat.S_IFCHR | 0o666, os.stat(f"/dev/{name}").st_rdev)
+    return folder
 
 
 def _runc_errors(path: str) -> str:
@@ -210,16 +222,20 @@ def _runc_errors(path: str) -> str:
 
 
 def runc_document(
-    spec: RunSpec, account: Account, env: dict[str, str], root: str, *, alone: bool = False
+    spec: RunSpec, account: Account, env: dict[str, str], root: str, *, alone: bool = False, devices: str = ""
 ) -> dict[str, Any]:
-    """The runtime configuration (runtime-spec 1.0) for a start, as Docker would write it but without control groups."""
+    """The runtime configuration (runtime-spec 1.0) for a start, as Docker would write it but without control groups.
+
+    `devices` is a folder with those of /dev. In a user namespace, where none can be made, runc finds them by itself.
+    """
     capabilities = [f"CAP_{name}" for name in spec.capabilities]
     effective = capabilities if account.uid == 0 else []
     flags = ["nosuid", "noexec", "nodev"]
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] + ([] if alone else ["gid=5"])
     mounts = [
         _mount("/proc", "proc", flags),
-        _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        _mount("/dev", "tmpfs", ["nosuid", "nodev", "strictatime", "mode=755", "size=65536k"]),
+        *(_bind(f"{devices}/{name}", f"/dev/{name}") for name in (plain.DEVICES if devices else ())),
         _mount("/dev/pts", "devpts", pts),
         _mount("/dev/shm", "tmpfs", [*flags, "mode=1777", "size=65536k"]),
         _mount("/dev/mqueue", "mqueue", flags),
@@ -257,6 +273,10 @@ def runc_document(
 
 def _mount(target: str, kind: str, options: Sequence[str]) -> dict[str, Any]:
     return {"destination": target, "type": kind, "source": kind, "options": list(options)}
+
+
+def _bind(source: str, target: str) -> dict[str, Any]:
+    return {"destination": target, "type": "bind", "source": source, "options": ["bind"]}
 
 
 def _bwrap(keeper: Keeper, spec: RunSpec, account: Account, env: dict[str, str], root: str, log: int) -> Started:

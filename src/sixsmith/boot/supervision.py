@@ -218,5 +218,10 @@ class Supervision:
 
     def processes(self, *, memory: bool = False) -> list[Process]:
         """All processes of the container but our own."""
-        rows = self.container.inside("processes", memory=memory).get("processes", [])
+        rows: list[Any] = []
+        after: int | None = 0
+        while after is not None:
+            answer = self.container.inside("processes", memory=memory, after=after)
+            rows += answer.get("processes", [])
+            after = answer.get("more")
         return [Process(row[0], row[1], row[2], row[3], tuple(row[4]), row[5], row[7]) for row in rows]
