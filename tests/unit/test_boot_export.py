@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from sixsmith.export.compose import render_compose, render_run
@@ -68,3 +70,22 @@ def test_what_was_not_tried_is_not_promised() -> None:
     (deployment,) = yaml.safe_load_all(render_k8s([made]))
     assert "securityContext" not in deployment["spec"]["template"]["spec"]["containers"][0]
     assert render_run([made]) == "docker run -d --name web --stop-timeout 10 web:1\n"
+
+
+def test_odd_names_become_names_that_are_taken() -> None:
+    volumes = {f"/{path}": {} for path in ("a b/ä", "a-b", "a/b", "x" * 50 + "1", "x" * 50 + "2", "run")}
+    made = make_deployment(
+        "3 ä_" + "y" * 80, "i:1", {"Volumes": volumes, "ExposedPorts": {"80/tcp": {}}}, None, major=0
+    )
+    objects = list(yaml.safe_load_all(render_k8s([made])))
+    pod = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]
+    labels = [one["metadata"]["name"] for one in objects if one["kind"] != "PersistentVolumeClaim"]
+    labels += [volume["name"] for volume in pod["volumes"]]
+    assert all(re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels), labels
+    claims = [one["metadata"]["name"] for one in objects if one["kind"] == "PersistentVolumeClaim"]
+    assert len(set(claims)) == len(volumes)
+    assert [volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"]] == claims
+    document = yaml.safe_load(render_compose([made], name="family"))
+    assert len(document["volumes"]) == len(volumes)
+    (service,) = document["services"].values()
+    assert {text.partition(":")[0] for text in service["volumes"]} == set(document["volumes"])

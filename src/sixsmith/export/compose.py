@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from sixsmith.export.deployment import Deployment
+from sixsmith.export.deployment import Deployment, volume_names
 
 __all__ = ["render_compose", "render_run"]
 
@@ -22,7 +22,9 @@ def render_compose(deployments: Sequence[Deployment], *, name: str) -> str:
     import yaml
 
     services = {deployment.name: _service(deployment) for deployment in deployments}
-    volumes: dict[str, dict[str, Any]] = {_volume(one, path): {} for one in deployments for path in one.volumes}
+    volumes: dict[str, dict[str, Any]] = {
+        f"{one.name}-{name}": {} for one in deployments for name in volume_names(one).values()
+    }
     document: dict[str, Any] = {"name": name, "services": services}
     if volumes:
         document["volumes"] = volumes
@@ -57,14 +59,10 @@ def _service(one: Deployment) -> dict[str, Any]:
     if ports:
         service["ports"] = ports
     if one.volumes:
-        service["volumes"] = [f"{_volume(one, path)}:{path}" for path in one.volumes]
+        service["volumes"] = [f"{one.name}-{name}:{path}" for path, name in volume_names(one).items()]
     service["stop_grace_period"] = f"{one.stop_seconds}s"
     service["restart"] = "unless-stopped"
     return service
-
-
-def _volume(one: Deployment, path: str) -> str:
-    return f"{one.name}-{path.strip('/').replace('/', '-') or 'root'}"
 
 
 def render_run(deployments: Sequence[Deployment]) -> str:
@@ -88,6 +86,6 @@ def _command(one: Deployment) -> list[str]:
         words += ["-p", f"{port}:{port}"]
     for port in one.udp_ports:
         words += ["-p", f"{port}:{port}/udp"]
-    for path in one.volumes:
-        words += ["-v", f"{_volume(one, path)}:{path}"]
+    for path, name in volume_names(one).items():
+        words += ["-v", f"{one.name}-{name}:{path}"]
     return [*words, one.image]

@@ -40,6 +40,24 @@ class Deployment(msgspec.Struct, frozen=True):
     tested: str = ""
 
 
+def label(text: str, *, most: int = 63) -> str:
+    """A name as Kubernetes takes it (RFC 1123): lower-case letters, digits and dashes; empty when nothing is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:most].strip("-")
+
+
+def volume_names(one: Deployment) -> dict[str, str]:
+    """A name for each volume's path; paths that would have the same one are numbered."""
+    names: dict[str, str] = {}
+    for path in one.volumes:
+        name = plain = label(path, most=40) or "root"
+        number = 1
+        while name in names.values():
+            number += 1
+            name = f"{plain}-{number}"
+        names[path] = name
+    return names
+
+
 def make_deployment(
     name: str, image: str, settings: Mapping[str, Any], report: Mapping[str, Any] | None, *, major: int
 ) -> Deployment:
@@ -59,7 +77,7 @@ def make_deployment(
             ports[protocol or "tcp"].append(int(number))
     capabilities = needs.get("capabilities")
     return Deployment(
-        name=re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63] or "image",
+        name=label(name if name[:1].isalpha() else f"image-{name}") or "image",
         image=image,
         ports=tuple(sorted(ports["tcp"])),
         udp_ports=tuple(sorted(ports["udp"])),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sixsmith.export.deployment import Deployment
+from sixsmith.export.deployment import Deployment, volume_names
 
 __all__ = ["render_k8s"]
 
@@ -22,7 +22,7 @@ def render_k8s(deployments: Sequence[Deployment], *, storage: str = "1Gi") -> st
 
     objects: list[dict[str, Any]] = []
     for one in deployments:
-        objects += [_claim(one, path, storage) for path in one.volumes]
+        objects += [_claim(one, name, storage) for name in volume_names(one).values()]
         objects.append(_deployment(one))
         if one.ports or one.udp_ports:
             objects.append(_service(one))
@@ -45,8 +45,8 @@ def _deployment(one: Deployment) -> dict[str, Any]:
     if one.read_only:
         volumes.append({"name": "run", "emptyDir": {"medium": "Memory"}})
     volumes += [
-        {"name": _volume(path), "persistentVolumeClaim": {"claimName": f"{one.name}-{_volume(path)}"}}
-        for path in one.volumes
+        {"name": name, "persistentVolumeClaim": {"claimName": f"{one.name}-{name}"}}
+        for name in volume_names(one).values()
     ]
     if volumes:
         pod["volumes"] = volumes
@@ -90,7 +90,7 @@ def _container(one: Deployment) -> dict[str, Any]:
     if container_ports:
         container["ports"] = container_ports
     mounts = [{"name": "run", "mountPath": "/run"}] if one.read_only else []
-    mounts += [{"name": _volume(path), "mountPath": path} for path in one.volumes]
+    mounts += [{"name": name, "mountPath": path} for path, name in volume_names(one).items()]
     if mounts:
         container["volumeMounts"] = mounts
     return container
@@ -112,15 +112,10 @@ def _service(one: Deployment) -> dict[str, Any]:
     }
 
 
-def _claim(one: Deployment, path: str, storage: str) -> dict[str, Any]:
+def _claim(one: Deployment, name: str, storage: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": f"{one.name}-{_volume(path)}"},
+        "metadata": {"name": f"{one.name}-{name}"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}},
     }
-
-
-def _volume(path: str) -> str:
-    """A volume's name: lower-case letters, digits and dashes (RFC 1123)."""
-    return "".join(c if c.isalnum() else "-" for c in path.strip("/").lower()).strip("-")[:40] or "root"
