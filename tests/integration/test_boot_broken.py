@@ -103,6 +103,10 @@ def test_a_oneshot_that_fails(workshop: world.Workshop) -> None:
     files = world.oneshot("prepare", "#!/bin/sh\necho no space >&2\nexit 3\n")
     check = assert_fails(boot(workshop.make(*V3, files), "oneshots"), "oneshots", "prepare did not succeed")
     assert any("prepare" in line for line, _ in check.log)
+    # one that no bundle has, but something needs
+    files |= world.longrun("web", SLEEP, needs=("prepare",))
+    del files["etc/s6-overlay/s6-rc.d/user/contents.d/prepare"]
+    assert_fails(boot(workshop.make(*V3, files), "oneshots"), "oneshots", "prepare did not succeed")
     files = world.oneshot("10-prepare", "#!/bin/sh\nexit 3\n", major=1)
     assert_fails(boot(workshop.make(*V1, files), "oneshots"), "oneshots", "cont-init.d/10-prepare exited 3")
     assert_fails(

@@ -156,7 +156,8 @@ class Supervision:
         if self._database or self.layout.major != 3:
             return
         compiled = ["-c", "/run/s6-rc/compiled"]
-        members = self._words(["s6-rc-db", *compiled, "contents", "top"])
+        # what the bundle has, and what only its members need
+        members = self._words(["s6-rc-db", *compiled, "all-dependencies", "top"])
         if not members:
             return
         longruns, oneshots = (
