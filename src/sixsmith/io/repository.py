@@ -272,7 +272,9 @@ def fetch_packages(
 
     if all(repository.mirror.is_folder for _, repository in wanted):
         # nothing to wait for: several threads would take a quarter more CPU time and be done no sooner
-        return {pair[0].name: fetch(pair) for pair in wanted}
+        # the largest first: what it needed in memory serves the others, which would each take a little more than the last
+        fetched = {pair[0].name: fetch(pair) for pair in sorted(wanted, key=lambda pair: -pair[0].size)}
+        return {record.name: fetched[record.name] for record, _ in wanted}
     with Workers(min(jobs, len(wanted)), name="fetch") as workers:
         tasks = [workers.submit(fetch, pair) for pair in wanted]
         return {record.name: task.result() for (record, _), task in zip(wanted, tasks, strict=True)}

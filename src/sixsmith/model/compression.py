@@ -18,7 +18,9 @@ __all__ = ["GZIP_LEVEL", "MAX_INFLATED", "Bytes", "compressor", "gunzip", "gzip_
 Bytes = bytes | bytearray | memoryview
 
 GZIP_LEVEL = 5
-"""Of libdeflate: four fifths of the time of level 6 for half a percent more bytes, and still less than `gzip -6` makes."""
+"""Of libdeflate: four fifths of the time of level 6 for half a percent more bytes, and still less than `gzip -6` makes.
+
+What layers are written with, `sixsmith.layers.write` says."""
 MAX_INFLATED = 4 << 30
 """No single compressed stream may become larger than this many bytes."""
 
