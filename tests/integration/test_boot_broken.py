@@ -339,6 +339,14 @@ def test_a_stop_signal_that_is_none(workshop: world.Workshop) -> None:
     assert "the image's stop signal is 'SIGNONE', which is none" in report.notes
 
 
+def test_names_with_spaces_in_any_script(workshop: world.Workshop) -> None:
+    files = {**world.oneshot("ma ke", "#!/bin/sh\ntrue\n"), **world.longrun("ünïc ode", SLEEP, needs=("ma ke",))}
+    files["etc/s6-overlay/s6-rc.d/ma ke/up"] = '"/etc/s6-overlay/scripts/ma ke"\n'
+    report = boot(workshop.make(*V3, files), "services", "oneshots", "restart", "stop")
+    assert report.ok, report.failures
+    assert set(report.services) == {"ma ke", "ünïc ode"}
+
+
 # --- what an image may do here
 
 

@@ -116,7 +116,7 @@ def scripts_run(seen: Observation, kind: str) -> list[tuple[str, int]]:
 
 def _order(seen: Observation, what: str) -> dict[str, int]:
     """The place of each service in the log of s6-rc (`started` or `stopped`)."""
-    pattern = re.compile(rf"s6-rc: info: service (\S+) successfully {what}")
+    pattern = re.compile(rf"s6-rc: info: service (.+) successfully {what}")
     matches = (pattern.search(line.text) for line in seen.container.lines)
     return {match[1]: place for place, match in enumerate(matches) if match}
 

@@ -157,11 +157,11 @@ class Supervision:
             return
         compiled = ["-c", "/run/s6-rc/compiled"]
         # what the bundle has, and what only its members need
-        members = self._words(["s6-rc-db", *compiled, "all-dependencies", "top"])
+        members = self._names(["s6-rc-db", *compiled, "all-dependencies", "top"])
         if not members:
             return
         longruns, oneshots = (
-            set(self._words(["s6-rc-db", *compiled, "list", kind])) for kind in ("longruns", "oneshots")
+            set(self._names(["s6-rc-db", *compiled, "list", kind])) for kind in ("longruns", "oneshots")
         )
         self.oneshots = tuple(name for name in members if name in oneshots and name not in _SCAFFOLD)
         self.longruns = tuple(name for name in members if name in longruns and name not in _SCAFFOLD)
@@ -169,11 +169,12 @@ class Supervision:
 
     def dependencies(self, name: str) -> tuple[str, ...]:
         """What a service of s6-rc needs, directly."""
-        return tuple(self._words(["s6-rc-db", "-c", "/run/s6-rc/compiled", "dependencies", name]))
+        return tuple(self._names(["s6-rc-db", "-c", "/run/s6-rc/compiled", "dependencies", name]))
 
-    def _words(self, command: list[str]) -> list[str]:
+    def _names(self, command: list[str]) -> list[str]:
+        """The names of services that one of s6's programs prints, one a line; they may have spaces."""
         answer = self.container.run(command)
-        return str(answer["output"]).split() if answer.get("status") == 0 else []
+        return [line for line in str(answer["output"]).split("\n") if line] if answer.get("status") == 0 else []
 
     def services(self) -> dict[str, Service]:
         """All services of the image, by name: longruns from the scan directory, oneshots from s6-rc."""
@@ -184,7 +185,7 @@ class Supervision:
         found.update(dict.fromkeys([*names, *self._loggers(names)]))
         services = self._longruns(list(found))
         if self.oneshots:
-            active = set(self._words(["s6-rc", "-a", "list"]))
+            active = set(self._names(["s6-rc", "-a", "list"]))
             services |= {name: Service(name, "oneshot", name in active) for name in self.oneshots}
         return dict(sorted(services.items()))
 
