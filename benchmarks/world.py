@@ -60,24 +60,42 @@ def find_ground(folder: Path) -> Ground:
     )
 
 
-def with_one_changed(ground: Ground, folder: Path, size: str) -> Ground:
-    """The same repository with a new version of one package, and an index that a key of our own signed."""
+@dataclass(frozen=True)
+class Days:
+    """One repository on two days: the second has a new release of one package. `now` is where `show` puts one of them."""
+
+    now: Ground
+    first: Path
+    second: Path
+
+    def show(self, day: Path) -> None:
+        """Makes `now` this day's repository."""
+        self.now.repository.unlink(missing_ok=True)
+        self.now.repository.symlink_to(day)
+
+
+def two_days(ground: Ground, folder: Path, size: str) -> Days:
+    """The repository as it is and with a new release of one package, both with an index that a key of our own signed: the
+    family file, which names the place and the key, stays as it is."""
     key = sample_key()
     key.write_public(folder / "keys")
-    target = folder / "changed" / ARCH
-    target.mkdir(parents=True)
     changed = next((name for name in CHANGED[size] if name in ground.packages), ground.packages[-1])
-    packages = []
-    for path in sorted((ground.repository / ARCH).glob("*.apk")):
-        package = _as_sample(path.read_bytes(), path.name, key, newer=_name_of(path) == changed)
-        packages.append(package)
-        if _name_of(path) == changed:
-            (target / package.file_name).write_bytes(package.data)
-        else:
-            shutil.copyfile(path, target / path.name)
-    (target / "APKINDEX.tar.gz").write_bytes(make_index(packages, key))
+    for day in ("first", "second"):
+        target = folder / day / ARCH
+        target.mkdir(parents=True)
+        packages = []
+        for path in sorted((ground.repository / ARCH).glob("*.apk")):
+            newer = day == "second" and _name_of(path) == changed
+            package = _as_sample(path.read_bytes(), path.name, key, newer=newer)
+            packages.append(package)
+            if newer:
+                (target / package.file_name).write_bytes(package.data)
+            else:
+                shutil.copyfile(path, target / path.name)
+        (target / "APKINDEX.tar.gz").write_bytes(make_index(packages, key))
     public = next((folder / "keys").iterdir())
-    return Ground(f"{ground.name}, {changed} changed", target.parent, public, ground.packages, ground.data)
+    now = Ground(f"{ground.name}, {changed} changing", folder / "now", public, ground.packages, ground.data)
+    return Days(now, folder / "first", folder / "second")
 
 
 def _as_sample(raw: bytes, what: str, key: SigningKey, *, newer: bool) -> SamplePackage:

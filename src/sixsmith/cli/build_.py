@@ -51,36 +51,35 @@ def command(
 
     if archive is not None and not archive.absolute().parent.is_dir():
         raise UsageError(f"--archive {archive}: no folder {archive.parent}")
-    with Watch() as watch:
-        family = session.load_family()
+    with Watch() as watch, session.open_store() as store, store.gathering():
+        family = session.load_family(store)
         lock = session.load_lock(needed=frozen)
         selected = session.select(family, cells, arches)
-        with session.open_store() as store:
-            built = build_family(
-                selected,
-                family=family,
-                supply=session.supply(store, lock),
+        built = build_family(
+            selected,
+            family=family,
+            supply=session.supply(store, lock),
+            store=store,
+            lock=lock,
+            frozen=frozen,
+            reporter=session.reporter,
+            today=date.today(),
+        )
+        write_output(built, store=store, output=output, archive=archive)
+        places = f"layouts in {output}" + (f", archive {archive}" if archive else "")
+        arguments = click.get_current_context().find_root().obj
+        if arguments is not None:
+            leave_receipt(
+                list(arguments),
+                trace=session.trace,
+                watch=watch,
                 store=store,
-                lock=lock,
-                frozen=frozen,
-                reporter=session.reporter,
-                today=date.today(),
+                built=built,
+                output=output,
+                archive=archive,
+                printed=_render(built, session, repeated=True),
+                errors=_repeated(session, places),
             )
-            write_output(built, store=store, output=output, archive=archive)
-            places = f"layouts in {output}" + (f", archive {archive}" if archive else "")
-            arguments = click.get_current_context().find_root().obj
-            if arguments is not None:
-                leave_receipt(
-                    list(arguments),
-                    trace=session.trace,
-                    watch=watch,
-                    store=store,
-                    built=built,
-                    output=output,
-                    archive=archive,
-                    printed=_render(built, session, repeated=True),
-                    errors=_repeated(session, places),
-                )
     sys.stdout.write(_render(built, session))
     if not session.json and not session.quiet:
         click.echo(places, err=True)

@@ -181,8 +181,9 @@ class Session:
             self.trace.saw_bytes(folder / name, content)
         return keys
 
-    def load_family(self) -> Family:
-        """The family file. Raises UsageError when it is not there, MatrixError when it is wrong."""
+    def load_family(self, store: Store | None = None) -> Family:
+        """The family file; an open `store` remembers how it reads. Raises UsageError when it is not there, MatrixError when
+        it is wrong."""
         from sixsmith.matrix import parse_family
 
         if self.file.is_dir():
@@ -194,7 +195,7 @@ class Session:
         except OSError as error:
             raise UsageError(f"cannot read '{self.file}': {error.strerror}") from None
         self.trace.saw_bytes(self.file, content)
-        return parse_family(content, file=str(self.file), folder=self.file.absolute().parent)
+        return parse_family(content, file=str(self.file), folder=self.file.absolute().parent, records=store)
 
     @property
     def lock_file(self) -> Path:

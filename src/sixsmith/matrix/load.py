@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
 
 from sixsmith.errors import Place, UsageError
 from sixsmith.matrix.expand import Expansion
@@ -11,12 +14,25 @@ from sixsmith.matrix.family import Family
 from sixsmith.matrix.problems import Problems
 from sixsmith.matrix.schema import family_shape
 from sixsmith.matrix.shapes import WRONG
-from sixsmith.matrix.text import read_yaml
-from sixsmith.model.spelled import Spelled
+from sixsmith.matrix.text import pack_tree, read_yaml, unpack_tree
+from sixsmith.model.spelled import Spelled, SpelledTree
 
-__all__ = ["FILE_NAME", "load_family", "parse_family"]
+__all__ = ["FILE_NAME", "Records", "load_family", "parse_family"]
 
 FILE_NAME = "sixsmith.yaml"
+
+_FORMAT = 1
+"""Goes up whenever the same text is read as another tree, or a tree is packed otherwise."""
+_LARGEST = 256 << 10
+"""Bytes of a packed tree that are remembered at most: aliases can make much of a small file."""
+
+
+class Records(Protocol):
+    """Where facts are kept by what they follow from: the store."""
+
+    def record(self, kind: str, key: str) -> bytes | None: ...
+
+    def keep(self, kind: str, key: str, payload: bytes) -> None: ...
 
 
 def load_family(path: Path) -> Family:
@@ -36,10 +52,14 @@ def load_family(path: Path) -> Family:
     return parse_family(data, file=str(path), folder=path.absolute().parent)
 
 
-def parse_family(data: bytes, *, file: str, folder: Path) -> Family:
-    """The same from bytes; `file` is the name for problems, `folder` (absolute) is where sources are."""
+def parse_family(data: bytes, *, file: str, folder: Path, records: Records | None = None) -> Family:
+    """The same from bytes; `file` is the name for problems, `folder` (absolute) is where sources are.
+
+    With `records` a text that was read before is not read as YAML again, which most builds are spared then: loading the
+    YAML library alone takes longer than everything else here.
+    """
     problems = Problems()
-    tree = read_yaml(data, file, problems)
+    tree = read_yaml(data, file, problems) if records is None else _read_once(data, file, problems, records)
     if tree is None:
         problems.raise_any()
         problems.add(Place(file), "the file is empty", "`sixsmith init` writes an example")
@@ -62,3 +82,20 @@ def _expand(values: dict[str, Any], file: str, folder: Path, problems: Problems)
     cells = Expansion(images, defaults, folder, problems).variants()
     name = str(values.get("name") or next(iter(images), ""))
     return Family(name, values.get("registry"), cells, file)
+
+
+def _read_once(data: bytes, file: str, problems: Problems, records: Records) -> SpelledTree | None:
+    """`read_yaml`, or the tree that it gave the last time for these bytes. Only what is free of problems is remembered."""
+    key = f"{hashlib.sha256(data).hexdigest()}-{_FORMAT}"
+    known = records.record("family", key)
+    if known is not None:
+        try:
+            return unpack_tree(known, file)
+        except msgspec.DecodeError:
+            pass  # of another time: read the text
+    tree = read_yaml(data, file, problems)
+    if tree is not None and not len(problems):
+        packed = pack_tree(tree)
+        if len(packed) <= _LARGEST:
+            records.keep("family", key, packed)
+    return tree

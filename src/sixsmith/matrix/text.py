@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from sixsmith.errors import Place
 from sixsmith.matrix.problems import Problems
 from sixsmith.model.spelled import Spelled, SpelledList, SpelledMapping, SpelledTree
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "read_yaml"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "pack_tree", "read_yaml", "unpack_tree"]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
@@ -155,3 +157,46 @@ class _Reader:
             if not isinstance(source, SpelledMapping):
                 self.problems.add(source.place, "'<<' takes a mapping, or a list of mappings")
         return [source for source in sources if isinstance(source, SpelledMapping)]
+
+
+# ---- a tree as bytes
+
+_SCALAR, _NOTHING, _SEQUENCE, _MAPPING = range(4)
+
+
+def pack_tree(tree: SpelledTree) -> bytes:
+    """The tree with all its places, but for the file's name, as bytes that `unpack_tree` reads at a tenth of YAML's price."""
+    return msgspec.msgpack.encode(_packed(tree))
+
+
+def unpack_tree(data: bytes, file: str) -> SpelledTree:
+    """The tree again, as if it stood in `file`. Raises msgspec.DecodeError for what `pack_tree` never wrote."""
+    try:
+        return _unpacked(msgspec.msgpack.decode(data), file)
+    except (TypeError, ValueError, IndexError) as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def _packed(tree: SpelledTree) -> list[Any]:
+    place = tree.place
+    if isinstance(tree, Spelled):
+        return [_NOTHING if tree.nothing else _SCALAR, place.line, place.column, str(tree)]
+    if isinstance(tree, SpelledList):
+        return [_SEQUENCE, place.line, place.column, [_packed(item) for item in tree]]
+    return [_MAPPING, place.line, place.column, [[_packed(key), _packed(value)] for key, value in tree.items()]]
+
+
+def _unpacked(packed: list[Any], file: str) -> SpelledTree:
+    kind, line, column, content = packed
+    place = Place(file, line, column)
+    if kind == _MAPPING:
+        items: dict[Spelled, SpelledTree] = {}
+        for key, value in content:
+            spelled = _unpacked(key, file)
+            if not isinstance(spelled, Spelled):
+                raise TypeError("a key that is no word")
+            items[spelled] = _unpacked(value, file)
+        return SpelledMapping(items, place)
+    if kind == _SEQUENCE:
+        return SpelledList([_unpacked(item, file) for item in content], place)
+    return Spelled(content, place, kind == _NOTHING)
