@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -153,14 +154,14 @@ def test_packs_that_are_merged_by_two_at_once(store: Store, monkeypatch: pytest.
     for number in range(_MANY):
         gather(store, {f"key {number}": b"x"})
     with Store(store.root) as one, Store(store.root) as other:
-        first_read = packs._read
+        places = packs._places
 
-        def read(path: str) -> packs.Pack:
-            monkeypatch.setattr(packs, "_read", first_read)
+        def look(path: str, opened: ExitStack) -> dict[tuple[str, str], packs._Place]:
+            monkeypatch.setattr(packs, "_places", places)
             gather(other, {"other": b"x"})  # merges them all while the first one is about to
-            return first_read(path)
+            return places(path, opened)
 
-        monkeypatch.setattr(packs, "_read", read)
+        monkeypatch.setattr(packs, "_places", look)
         gather(one, {"one": b"x"})
     for key in ("one", "other", *(f"key {number}" for number in range(_MANY))):
         with Store(store.root) as late:

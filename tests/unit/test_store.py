@@ -337,7 +337,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(store: Store, monkeypatch: pytes
 
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *a, **k: FullDisk(opened(self, *a, **k)))
-    monkeypatch.setattr(os, "write", refuse)
+    monkeypatch.setattr(os, "writev", refuse)
     with pytest.raises(StoreError, match="the disk is full") as caught:
         store.put(b"hello")
     assert "--store" in (caught.value.hint or "")

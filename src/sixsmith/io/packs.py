@@ -6,6 +6,10 @@ memory and are written together, as one *pack*:
 
     magic · length of the index · sha256 of the index · index: (kind, key, last use, size) of each record · the records, sealed as ever
 
+Small content gathers in the same way (`CONTENT`, by its digest): the data of a package that becomes no layer of its own is
+needed until its files are in one, and again when that layer is written anew. As a file of its own it would cost more than its
+package's signature.
+
 What holds: a pack is written whole, never changed, and replaced only by one that holds the same and more; each record
 carries its own checksum, so a damaged one reads as absent. What a killed build had gathered is lost, which costs time and
 nothing else. A pack that replaces others is synced before they go, so that a power cut takes no more than that either.
@@ -14,7 +18,8 @@ A reader keeps its packs open: one that another process merges away stays readab
 log-structured store: a flush that finds `_MANY` packs merges those of its own size, up to `_GROWN` bytes in memory.
 
 Files have a time of last use, which `Store.gc` goes by; a record in a pack has one of its own. As with `relatime`, it is a day
-late at most: a record that a build finds and nobody used for longer is written again, with the facts of that build.
+late at most: a record that a build finds and nobody used for longer is written again, with the facts of that build. Content
+is not: it counts as used when a record that names it is.
 """
 
 # As in the store: making a Path costs as much as the system call that it is for.
@@ -24,27 +29,29 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from time import time
 
 import msgspec
 
-from sixsmith.io.records import open_record, seal_record
+from sixsmith.io.records import CONTENT, open_record, record_pieces
+from sixsmith.model.compression import Bytes
 
 __all__ = ["LASTING", "Fact", "Pack", "Packs", "render_pack"]
 
-LASTING = frozenset(["database", "diff-id", "family", "layer", "member", "package", "tree", "validated"])
+LASTING = frozenset(["database", "diff-id", "family", "layer", "member", "package", "tree", "validated", CONTENT])
 """The kinds of records that may gather. All others (pins, receipts, images, measures) stand alone, and at once."""
 
 _MAGIC = b"sixsmith pack 1\n"
 _FRONT = len(_MAGIC) + 8 + 32
 _MANY = 12
-_FULL = 2 << 20  # bytes that gather at most
-_SMALL = 128 << 10  # a record of more bytes is worth a file of its own
+_FULL = 4 << 20  # bytes that gather at most
+_SMALL = 256 << 10  # a record of more bytes is worth a file of its own
 
-_GROWN = 32 << 20  # bytes of a pack that is merged with no other
+_TINY = 128 << 10  # bytes that are not worth telling from fewer, when packs are merged
+_GROWN = 32 << 20  # bytes from which a pack is merged with no other
 _DAY = 86_400  # seconds
 
 _Key = tuple[str, str]
@@ -69,16 +76,45 @@ class Pack(msgspec.Struct, frozen=True):
 
 
 class _Place(msgspec.Struct, frozen=True, gc=False):
-    """Where a record is in an open file."""
+    """A record in an open file."""
 
     descriptor: int
     start: int
     size: int
     used: int
 
+    def read(self) -> bytes:
+        """The sealed record. Raises OSError."""
+        return os.pread(self.descriptor, self.size, self.start)
+
+    def pieces(self) -> Iterable[Bytes]:
+        """As many bytes as there should be: where some cannot be read, others, as the checksum will tell."""
+        try:
+            raw = self.read()
+        except OSError:
+            raw = b""
+        return (raw, bytes(self.size - len(raw)))
+
+
+class _Sealed(msgspec.Struct, frozen=True):
+    """A record in memory."""
+
+    used: int
+    content: tuple[Bytes, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.content))
+
+    def pieces(self) -> Iterable[Bytes]:
+        return self.content
+
 
 class Packs:
-    """The packs of one folder. `write` puts a file at a path, whole or not at all, and `durable` if asked. Threads may share it."""
+    """The packs of one folder. `write` puts pieces into a file at a path, whole or not at all, and `durable` if asked.
+
+    Threads may share it.
+    """
 
     def __init__(self, folder: str, write: Callable[..., None]) -> None:
         self.gathering = 0
@@ -87,34 +123,37 @@ class Packs:
         self._lock = threading.RLock()
         self._where: dict[_Key, _Place] | None = None
         self._open: dict[str, int] = {}
-        self._waiting: dict[_Key, bytes] = {}
+        self._waiting: dict[_Key, Bytes] = {}
         self._waiting_bytes = 0
         self._again: dict[_Key, bytes] = {}
 
-    def find(self, kind: str, key: str) -> bytes | None:
+    def find(self, kind: str, key: str) -> Bytes | None:
         """The payload of a record, or None where there is none or it is damaged."""
         with self._lock:
             waiting = self._waiting.get((kind, key))
             if waiting is not None:
                 return waiting
+            place = self._place(kind, key)
+            if place is None:
+                return None
             try:
-                if self._where is None:
-                    self._look()
-                place = self._where.get((kind, key)) if self._where is not None else None
-                if place is None:
-                    return None
-                raw = os.pread(place.descriptor, place.size, place.start)
+                raw = place.read()
             except OSError:
                 return None
         found = open_record(kind, raw)
         if found is None or found[0] != key:
             return None
-        if self.gathering and time() - place.used > _DAY:
+        if self.gathering and kind != CONTENT and time() - place.used > _DAY:
             with self._lock:
                 self._again[kind, key] = raw
         return found[1]
 
-    def add(self, kind: str, key: str, payload: bytes) -> bool:
+    def has(self, kind: str, key: str) -> bool:
+        """Whether there is such a record, sound or not."""
+        with self._lock:
+            return (kind, key) in self._waiting or self._place(kind, key) is not None
+
+    def add(self, kind: str, key: str, payload: Bytes) -> bool:
         """Takes a record, to be written with the others; False when it should rather stand alone."""
         if not self.gathering or kind not in LASTING or len(payload) > _SMALL:
             return False
@@ -127,24 +166,25 @@ class Packs:
 
     def flush(self) -> None:
         """Writes what has gathered. Raises OSError."""
-        with self._lock:
+        with self._lock, ExitStack() as opened:
             if not self._waiting and not self._again:
                 return
             now = int(time())
-            facts = [Fact(kind, key, now, raw) for (kind, key), raw in self._again.items()]
-            facts += [
-                Fact(kind, key, now, seal_record(kind, key, payload)) for (kind, key), payload in self._waiting.items()
-            ]
+            records: dict[_Key, _Place | _Sealed] = {key: _Sealed(now, (raw,)) for key, raw in self._again.items()}
+            records |= {
+                (kind, key): _Sealed(now, record_pieces(kind, key, payload))
+                for (kind, key), payload in self._waiting.items()
+            }
             merged = []
-            older: list[Fact] = []
-            for path in self._merging(sum(len(fact.raw) for fact in facts)):
+            older: dict[_Key, _Place | _Sealed] = {}
+            for path in self._merging(sum(record.size for record in records.values())):
                 with suppress(PermissionError):  # somebody else's, and nobody else's
-                    older += _read(path).facts
+                    older |= _places(path, opened)
                     merged.append(path)
             self._again = {}
             try:
                 new = f"{self._folder}{os.sep}{os.urandom(8).hex()}"
-                self._write(new, render_pack([*older, *facts]), durable=bool(merged))
+                self._write(new, _rendered(older | records), durable=bool(merged))
             except OSError:
                 if self._waiting:
                     raise
@@ -162,9 +202,13 @@ class Packs:
             self._waiting, self._waiting_bytes, self._again = {}, 0, {}
             self._close_files()
 
-    def size(self) -> int:
-        """Bytes of all packs."""
-        return sum(size for _, size in self._files())
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of all packs, and how many of them are content."""
+        content = 0
+        with ExitStack() as opened:
+            for path, _ in self._files():
+                content += sum(place.size for (kind, _), place in _places(path, opened).items() if kind == CONTENT)
+        return sum(size for _, size in self._files()), content
 
     def all(self) -> Iterator[Pack]:
         """Every pack, each read whole when its turn comes."""
@@ -172,10 +216,9 @@ class Packs:
 
     def replace(self, pack: Pack, facts: Iterable[Fact]) -> int:
         """Leaves only these records of a pack; returns the bytes freed. Raises OSError."""
-        kept = list(facts)
-        content = render_pack(kept) if kept else b""
+        content = render_pack(kept) if (kept := list(facts)) else b""
         if kept:
-            self._write(pack.path, content, durable=True)
+            self._write(pack.path, (content,), durable=True)
         else:
             with suppress(FileNotFoundError):  # another process has merged it away
                 os.unlink(pack.path)
@@ -198,6 +241,14 @@ class Packs:
                     found.append((status.st_mtime_ns, entry.path, status.st_size))
         return [(path, size) for _, path, size in sorted(found)]
 
+    def _place(self, kind: str, key: str) -> _Place | None:
+        if self._where is None:
+            try:
+                self._look()
+            except OSError:
+                return None
+        return self._where.get((kind, key)) if self._where is not None else None
+
     def _look(self) -> None:
         """Learns where the records of packs are that were not looked at yet."""
         paths = [path for path, _ in self._files()]
@@ -219,7 +270,7 @@ class Packs:
         """The packs that are written anew with one of `size` bytes, oldest first: of many packs the small ones, until all
         together are dwarfed by the next, or too big to be held in memory."""
         files = self._files()
-        size = max(size, _SMALL)
+        size = max(size, _TINY)
         chosen = set()
         for path, path_size in sorted(files, key=lambda file: file[1]) if len(files) >= _MANY else ():
             if path_size > 2 * size or size + path_size > _GROWN:
@@ -231,10 +282,15 @@ class Packs:
 
 def render_pack(facts: Iterable[Fact]) -> bytes:
     """A pack's bytes. Of several records with one kind and key the last one stays."""
-    last = {(fact.kind, fact.key): fact for fact in facts}.values()
-    index = msgspec.msgpack.encode([(fact.kind, fact.key, fact.used, len(fact.raw)) for fact in last])
-    front = [_MAGIC, len(index).to_bytes(8, "little"), sha256(index).digest(), index]
-    return b"".join([*front, *(fact.raw for fact in last)])
+    return b"".join(_rendered({(fact.kind, fact.key): _Sealed(fact.used, (fact.raw,)) for fact in facts}))
+
+
+def _rendered(records: Mapping[_Key, _Place | _Sealed]) -> Iterator[Bytes]:
+    """A pack's bytes, piece by piece: what is in other packs is read when its turn comes."""
+    index = msgspec.msgpack.encode([(kind, key, record.used, record.size) for (kind, key), record in records.items()])
+    yield b"".join([_MAGIC, len(index).to_bytes(8, "little"), sha256(index).digest(), index])
+    for record in records.values():
+        yield from record.pieces()
 
 
 def _index(descriptor: int) -> list[tuple[str, str, int, int, int]]:
@@ -257,6 +313,20 @@ def _index(descriptor: int) -> list[tuple[str, str, int, int, int]]:
         places.append((kind, key, used, start, size))
         start += size
     return places
+
+
+def _places(path: str, opened: ExitStack) -> dict[_Key, _Place]:
+    """Where the records of a pack are, in a file that `opened` closes; none for a pack that is gone or damaged."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {}
+    opened.callback(os.close, descriptor)
+    try:
+        found = _index(descriptor)
+    except (OSError, ValueError):
+        return {}
+    return {(kind, key): _Place(descriptor, start, size, used) for kind, key, used, start, size in found}
 
 
 def _read(path: str) -> Pack:

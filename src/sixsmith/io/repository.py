@@ -2,8 +2,8 @@
 
 The chain is never broken: the index is signed, the index names each package's control segment (`C:`), the control segment
 names the data segment (`datahash`). A package is kept in two pieces: its data segment as a blob, which is at the same time
-a finished image layer, and a record of all else: the raw head (signature and control), and what was read of it and of the
-data. While a package passes through, every byte of it is read, hashed and inflated once, and never again.
+a finished image layer (a small one in a pack of the store, until it is one), and a record of all else: the raw head (signature
+and control), and what was read of it and of the data. While a package passes through, every byte of it is read, hashed and inflated once, and never again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -160,7 +161,9 @@ class PackageRepository:
         entries, left_out = sorted_out(tar, what)
         size = len(archive.data)
         will_be_a_layer = as_layers and size >= BIG and not left_out
-        store.put(archive.data, verified=archive.data_digest, durable=dear or will_be_a_layer)
+        durable = dear or will_be_a_layer
+        if durable or not store.put_in_pack(archive.data, archive.data_digest):
+            store.put(archive.data, verified=archive.data_digest, durable=durable)
         if will_be_a_layer:
             # it will be a layer in most images: what is asked of a layer costs least while its bytes are at hand
             remember_diff_id(store, archive.data_digest, size, tar, entries)
@@ -173,9 +176,8 @@ class PackageRepository:
         """The package file as its publisher made it: put together again from the store, else fetched and kept."""
         kept = _kept(store, checksum)
         if kept is not None:
-            data = store.find(Digest(kept.digest))
-            if data is not None:
-                return kept.head + data
+            with suppress(BlobMissing, DigestMismatch):
+                return kept.head + _data(store, Digest(kept.digest))
         file = f"{name}-{version}.apk"
         raw = self._read(file, size)
         self.keep(store, raw, checksum, what=f"{self.location}: {file}")
@@ -190,7 +192,7 @@ class PackageRepository:
         if kept is None:
             return None
         digest = Digest(kept.digest)
-        if not store.has(digest):
+        if not store.has_in_pack(digest) and not store.has(digest):
             return None
         control, entries, left_out = kept.control, kept.entries, kept.left_out
         if control is None or entries is None:
@@ -294,4 +296,10 @@ def _key(checksum: str) -> str:
 
 
 def _source(store: Store, digest: Digest, what: str) -> GzipSource:
-    return GzipSource(digest, lambda: store.read(digest), what=what)
+    return GzipSource(digest, lambda: _data(store, digest), what=what)
+
+
+def _data(store: Store, digest: Digest) -> Bytes:
+    """A data segment, verified. Raises BlobMissing, BlobDamaged."""
+    data = store.find_in_pack(digest)
+    return store.read(digest) if data is None else data

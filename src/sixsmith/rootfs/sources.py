@@ -112,6 +112,10 @@ class _CompressedSource:
         self._read = read
         self._cache = cache or _SHARED
 
+    def raw(self) -> Bytes:
+        """The stored bytes."""
+        return self._read()
+
     def inflate(self) -> Bytes:
         """The whole uncompressed tar. Raises FormatError when the bytes are damaged or inflate to more than `limit`."""
         return self._cache.get(self.digest, lambda: self._expand(self._read()))
