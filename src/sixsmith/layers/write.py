@@ -6,17 +6,18 @@ package is compressed once and its member reused in every image that has the pac
 memory is bounded by a few chunks and not by the image; the cut depends on sizes only, so the bytes never depend on the
 number of threads.
 
-What is remembered, all by content: `diff-id` of a stored blob, `member` (the compressed bytes of a chunk), `layer` (digest,
-size and diff_id of an ordered list of members). Losing a record costs time, never correctness.
+What is remembered, all by content: `diff-id` of a stored blob, `member` (where the compressed bytes of a chunk stand in a
+written layer), `layer` (digest, size and diff_id of an ordered list of members). Losing a record costs time, never correctness.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 import msgspec
 
@@ -208,22 +209,76 @@ class _Chunk:
     def __init__(self, segment: _SegmentTar, start: int, stop: int, key: str) -> None:
         self.segment, self.start, self.stop, self.key = segment, start, stop, key
 
-    def make(self, blobs: Blobs, chosen: _Compression) -> tuple[Bytes, bytes]:
-        """(tar, compressed), the latter from the cache where it is there and whole."""
+    def make(self, before: _WrittenBefore, chosen: _Compression) -> _Member:
+        """Compressed anew unless it stands in a layer that was written before."""
         cached = self.segment.segment.cached and self.stop - self.start >= _WORTH_KEEPING
-        packed = blobs.record("member", self.key) if cached else None
+        packed = before.find(self.key) if cached else None
         if packed is not None:
             try:
-                return chosen.unpack(packed, f"cached member {self.key}"), packed
+                return _Member(chosen.unpack(packed, f"cached member {self.key}"), packed)
             except FormatError:
-                pass  # a record's checksum held, but these are no compressed bytes: make them again
+                pass  # a checksum held, but these are no compressed bytes: make them again
         tar = self.segment.read(self.start, self.stop)
         packed = chosen.pack(tar)
-        if cached:
-            blobs.keep("member", self.key, packed)
-            if self.stop == self.segment.size:
-                self.segment.forget()
-        return tar, packed
+        if not cached:
+            return _Member(tar, packed)
+        if self.stop == self.segment.size:
+            self.segment.forget()
+        return _Member(tar, packed, self.key, hashlib.sha256(packed).hexdigest())
+
+
+class _Member(msgspec.Struct, frozen=True):
+    """A chunk's tar and compressed bytes. One that is new and worth remembering has a key, and the latter's sha256."""
+
+    tar: Bytes
+    packed: bytes
+    key: str = ""
+    sha256: str = ""
+
+
+class _MemberRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Where a member stands: a stretch of bytes of a layer, with their sha256."""
+
+    layer: str
+    start: int
+    size: int
+    sha256: str
+
+
+class _WrittenBefore:
+    """Members in layers that were written before; use it with `with`. Threads may share it."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._files: dict[str, BinaryIO] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> _WrittenBefore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def find(self, key: str) -> bytes | None:
+        """The compressed bytes of a member; None when they were never written, or are gone or damaged."""
+        payload = self._blobs.record("member", key)
+        if payload is None:
+            return None
+        try:
+            packed = self._read(msgspec.msgpack.decode(payload, type=_MemberRecord))
+        except (msgspec.DecodeError, OSError, StoreError):
+            return None
+        return packed
+
+    def _read(self, record: _MemberRecord) -> bytes | None:
+        with self._lock:
+            file = self._files.get(record.layer)
+            if file is None:
+                file = self._files[record.layer] = self._blobs.open(parse_digest(record.layer))
+            file.seek(record.start)
+            packed = file.read(record.size)
+        return packed if hashlib.sha256(packed).hexdigest() == record.sha256 else None
 
 
 class _SegmentTar:
@@ -354,13 +409,20 @@ def _splice(
 ) -> _LayerRecord:
     """The members one after the other. sha256 cannot be put together from parts, so every byte passes here once."""
     diff = hashlib.sha256()
-    with blobs.writer() as writer:
-        for tar, packed in _in_order(workers, lambda chunk: chunk.make(blobs, chosen), chunks, ahead=threads + 1):
-            diff.update(tar)
-            writer.write(packed)
+    position = 0
+    new: list[tuple[str, int, int, str]] = []
+    with blobs.writer() as writer, _WrittenBefore(blobs) as before:
+        for member in _in_order(workers, lambda chunk: chunk.make(before, chosen), chunks, ahead=threads + 1):
+            diff.update(member.tar)
+            writer.write(member.packed)
+            if member.key:
+                new.append((member.key, position, len(member.packed), member.sha256))
+            position += len(member.packed)
         diff.update(END_OF_ARCHIVE)
         writer.write(chosen.pack(END_OF_ARCHIVE))
         digest, size = writer.commit()
+    for key, start, length, sha256 in new:  # now that they can be found
+        blobs.keep("member", key, msgspec.msgpack.encode(_MemberRecord(digest, start, length, sha256)))
     diff_id = parse_digest("sha256:" + diff.hexdigest())
     blobs.keep("diff-id", digest, diff_id.encode("ascii"))
     return _LayerRecord(digest, size, diff_id)
