@@ -41,6 +41,9 @@ _LARGE = 256 << 20
 _ONE_LARGE = threading.Lock()
 """Held while a data segment of more than that many bytes is inflated."""
 
+_FREED = 24 << 20
+"""Bytes of the largest block that is used again."""
+
 _FORMAT = 2
 """Counts up when a package's record holds something else than before: older ones are as good as none then."""
 
@@ -275,11 +278,24 @@ def fetch_packages(
     if all(repository.mirror.is_folder for _, repository in wanted):
         # nothing to wait for: several threads would take a quarter more CPU time and be done no sooner
         # the largest first: what it needed in memory serves the others, which would each take a little more than the last
+        if as_layers:
+            _keep_freed_memory()
         fetched = {pair[0].name: fetch(pair) for pair in sorted(wanted, key=lambda pair: -pair[0].size)}
         return {record.name: fetched[record.name] for record, _ in wanted}
     with Workers(min(jobs, len(wanted)), name="fetch") as workers:
         tasks = [workers.submit(fetch, pair) for pair in wanted]
         return {record.name: task.result() for (record, _), task in zip(wanted, tasks, strict=True)}
+
+
+def _keep_freed_memory() -> None:
+    """Has memory that packages leave used by those that follow, instead of being given back and asked for anew, empty.
+
+    glibc maps blocks above a threshold one by one, and takes the size of the largest that was freed, up to 32 MiB, as the new
+    threshold (mallopt(3), M_MMAP_THRESHOLD). So a block that nobody has written to makes the difference, which costs nothing.
+    Measured over 61 packages: a fifth of all page faults of a build, 5 ms. Where all archives stay in memory anyway, for an
+    image of one layer, there is little to be used again, and 8 MB more would be held.
+    """
+    bytes(_FREED)
 
 
 def _check_same(record: PackageRecord, control: ControlSegment, what: str) -> None:

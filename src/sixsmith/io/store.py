@@ -562,7 +562,7 @@ class Store:
         """Whether there are records of a kind that are files. Another process may be writing the first: it is missed, then."""
         known = self._standing_alone.get(kind)
         if known is None:
-            known = self._standing_alone[kind] = os.path.isdir(f"{self._records}{os.sep}{kind}")
+            known = self._standing_alone[kind] = Path(f"{self._records}{os.sep}{kind}").is_dir()
         return known
 
     def _thin_out(self, pack: Pack, before: float, named: Set[Digest]) -> int:
@@ -775,9 +775,7 @@ def _store_error(error: OSError, place: Path, verb: str) -> StoreError:
     return StoreError(f"cannot {verb} {place}: {reason}", hint=f"{room}name another place with --store")
 
 
-def _write_whole(
-    front: str, path: str, pieces: Iterable[Bytes], *, durable: bool = False, mode: int = 0o666
-) -> None:
+def _write_whole(front: str, path: str, pieces: Iterable[Bytes], *, durable: bool = False, mode: int = 0o666) -> None:
     """Write a file whole under another name, then give it its own; its folder is made when it is not there.
 
     `front` begins the other name."""

@@ -266,10 +266,9 @@ class _WrittenBefore:
         if payload is None:
             return None
         try:
-            packed = self._read(msgspec.msgpack.decode(payload, type=_MemberRecord))
+            return self._read(msgspec.msgpack.decode(payload, type=_MemberRecord))
         except (msgspec.DecodeError, OSError, StoreError):
             return None
-        return packed
 
     def _read(self, record: _MemberRecord) -> bytes | None:
         with self._lock:
