@@ -25,7 +25,7 @@ from sixsmith.io.local import local_specs, read_local_files
 from sixsmith.io.repository import fetch_packages
 from sixsmith.io.store import BlobDamaged, BlobMissing, Store
 from sixsmith.io.supply import Supply
-from sixsmith.layers.plan import plan_layers
+from sixsmith.layers.plan import likely_layers, plan_layers
 from sixsmith.layers.stacked import stacked_tree
 from sixsmith.layers.write import write_layers
 from sixsmith.matrix import Family
@@ -157,7 +157,12 @@ def build_image(
             cell=variant.id,
             jobs=supply.jobs,
             reporter=reporter,
-            as_layers=variant.layers != "single",
+            as_layers=likely_layers(
+                {step.name: plan.records[step.name].size for step in plan.installs},
+                strategy=variant.layers,
+                budget=variant.layer_budget,
+                below=len(base.layers()),
+            ),
         )
         packages = completed(plan, packages)
         if variant.overlay is not None:

@@ -47,7 +47,7 @@ LASTING = frozenset(["database", "diff-id", "family", "layer", "member", "packag
 _MAGIC = b"sixsmith pack 1\n"
 _FRONT = len(_MAGIC) + 8 + 32
 _MANY = 12
-_FULL = 4 << 20  # bytes that gather at most
+_FULL = 2 << 20  # bytes that gather at most
 _SMALL = 256 << 10  # a record of more bytes is worth a file of its own
 
 _TINY = 128 << 10  # bytes that are not worth telling from fewer, when packs are merged

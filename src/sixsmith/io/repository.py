@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -130,9 +130,9 @@ class PackageRepository:
         *,
         cell: str = "",
         reporter: Reporter = silent,
-        as_layers: bool = True,
+        as_layer: bool = False,
     ) -> InstallPackage:
-        """The package, verified, its data segment in the store. `as_layers`: big packages will be layers of their own.
+        """The package, verified, its data segment in the store. `as_layer`: it will most likely be a layer of its own.
 
         Raises FetchError when the mirror does not have it, and VerificationError when it is not what the index promises.
         """
@@ -145,7 +145,7 @@ class PackageRepository:
         if record.size and len(raw) != record.size:
             raise DigestMismatch(f"{what}: {len(raw)} bytes, the index says {record.size}")
         dear = not self.mirror.is_folder  # what came over a network is not lost by whatever happens next
-        verified = self._keep(store, raw, record.checksum, what=what, as_layers=as_layers, dear=dear)
+        verified = self._keep(store, raw, record.checksum, what=what, as_layer=as_layer, dear=dear)
         _check_same(record, verified.control, what)
         reporter(Fetched(cell, record.filename, len(raw), False))
         return _package(record, verified, store)
@@ -153,22 +153,20 @@ class PackageRepository:
     @classmethod
     def keep(cls, store: Store, raw: bytes, checksum: str, *, what: str) -> None:
         """Verifies a package file against its checksum and keeps it in the store, in two pieces. Raises as `open_package`."""
-        cls._keep(store, raw, checksum, what=what)
+        cls._keep(store, raw, checksum, what=what, as_layer=len(raw) >= BIG, dear=True)
 
     @staticmethod
-    def _keep(
-        store: Store, raw: bytes, checksum: str, *, what: str, as_layers: bool = True, dear: bool = True
-    ) -> _Verified:
+    def _keep(store: Store, raw: bytes, checksum: str, *, what: str, as_layer: bool, dear: bool) -> _Verified:
         archive = open_package(raw, checksum=checksum, keyring=None, what=what)
         tar = _inflated(archive.data, what)
         entries, left_out = sorted_out(tar, what)
         size = len(archive.data)
-        will_be_a_layer = as_layers and size >= BIG and not left_out
+        will_be_a_layer = as_layer and not left_out
         durable = dear or will_be_a_layer
         if durable or not store.put_in_pack(archive.data, archive.data_digest):
             store.put(archive.data, verified=archive.data_digest, durable=durable)
         if will_be_a_layer:
-            # it will be a layer in most images: what is asked of a layer costs least while its bytes are at hand
+            # what is asked of a layer costs least while its bytes are at hand
             remember_diff_id(store, archive.data_digest, size, tar, entries)
         if not will_be_a_layer or archive.control.scripts:  # busybox's script reads its binary
             _source(store, archive.data_digest, what).remember(tar)  # it is about to be written into a shared layer
@@ -262,18 +260,19 @@ def fetch_packages(
     cell: str = "",
     jobs: int = 8,
     reporter: Reporter = silent,
-    as_layers: bool = True,
+    as_layers: Collection[str] = (),
 ) -> Mapping[str, InstallPackage]:
     """All the packages, by name, fetched and verified in parallel. The first error stops the rest and is raised.
 
-    `as_layers` as for `PackageRepository.fetch`: it decides what is done while the bytes are at hand, never the result.
+    `as_layers` are those that will most likely be layers of their own: that decides what is done while their bytes are at
+    hand, never the result.
     """
     if not wanted:
         return {}
 
     def fetch(pair: tuple[PackageRecord, PackageRepository]) -> InstallPackage:
         record, repository = pair
-        return repository.fetch(record, store, cell=cell, reporter=reporter, as_layers=as_layers)
+        return repository.fetch(record, store, cell=cell, reporter=reporter, as_layer=record.name in as_layers)
 
     if all(repository.mirror.is_folder for _, repository in wanted):
         # nothing to wait for: several threads would take a quarter more CPU time and be done no sooner

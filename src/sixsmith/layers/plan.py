@@ -19,7 +19,7 @@ between may have listed with other ones. (Directory mtimes are the tree's, whate
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -53,6 +53,7 @@ __all__ = [
     "LayerPlan",
     "PlannedLayer",
     "Segment",
+    "likely_layers",
     "plan_layers",
     "why_shared",
 ]
@@ -222,6 +223,22 @@ def plan_layers(
             f"{len(planner.layers)} layers, where runtimes stack at most {MAX_LAYERS}", hint="layers: single"
         )
     return LayerPlan(strategy, tuple(planner.layers))
+
+
+def likely_layers(
+    sizes: Mapping[str, int], *, strategy: str = "shared", budget: int = 16, below: int = 0
+) -> frozenset[str]:
+    """Which packages `plan_layers` will give layers of their own, as far as their sizes tell (bytes, by name).
+
+    `below` is the number of layers that the base has.
+    """
+    if strategy == "single":
+        return frozenset()
+    if strategy == "per-package":
+        return frozenset(sizes)
+    room = max(budget - below - 2, budget // 4 if below else 0)  # a spliced layer and the top
+    big = sorted((name for name, size in sizes.items() if size >= BIG), key=lambda name: (-sizes[name], name))
+    return frozenset(big[:room])
 
 
 def _checked(tree: Tree) -> Tree:
