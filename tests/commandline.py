@@ -14,6 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 from sixsmith.cli import run
+from sixsmith.io import packs
+from sixsmith.io.records import CONTENT
 from sixsmith.io.store import Store
 from sixsmith.testing.loopback import Fault, FileServer
 from sixsmith.testing.world import World
@@ -144,3 +146,13 @@ def _inside(folder: Path, extra: Mapping[str, str]) -> Iterator[None]:
             yield
     finally:
         os.chdir(before)
+
+
+def middle_of_data(store: Path) -> tuple[Path, int]:
+    """The pack with the largest data of a package, and a place in there."""
+    found = []
+    for path in (store / "packs").iterdir():
+        with path.open("rb") as file:
+            found += [(size, path, start) for kind, _, _, start, size in packs._index(file.fileno()) if kind == CONTENT]
+    size, path, start = max(found)
+    return path, start + size // 2

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from test_layers_built import APART, Real
 
-from commandline import Outcome, clean_environment, digests, files_below
+from commandline import Outcome, clean_environment, digests, files_below, middle_of_data
 from sixsmith.io.store import Store
 from sixsmith.model.digest import Digest
 from sixsmith.oci.spec import INDEX, Descriptor
@@ -178,11 +178,11 @@ def bytes_below(*folders: Path) -> int:
 # ---- bit rot
 
 
-def rot(path: Path) -> None:
-    """One bit in the middle is another; size and time of change are what they were."""
+def rot(path: Path, at: int | None = None) -> None:
+    """One bit is another, of the byte `at` or in the middle; size and time of change are what they were."""
     status = path.stat()
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x10
+    content[len(content) // 2 if at is None else at] ^= 0x10
     path.chmod(0o644)
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -200,7 +200,7 @@ def entries(place: Real, images: Mapping[str, Any]) -> dict[str, Path]:
     found["pack"] = max((place.store / "packs").iterdir(), key=lambda path: path.stat().st_size)
     used = {layer["digest"][7:] for image in images.values() for layer in image["layers"]}
     lonely = [path for path in sorted((place.store / "blobs/sha256").iterdir()) if path.name not in used]
-    found["package data"] = next(path for path in lonely if path.read_bytes()[:2] == b"\x1f\x8b")
+    found["package data"] = middle_of_data(place.store)[0]
     found["overlay tarball"] = next(path for path in lonely if path.read_bytes()[:6] == b"\xfd7zXZ\0")
     return found
 
@@ -225,11 +225,12 @@ def test_rot_is_named_by_verify_and_never_becomes_an_image(places: tuple[Real, R
         shutil.rmtree(place.store)
         shutil.copytree(place.folder / "whole", place.store)
         shutil.rmtree(place.dist, ignore_errors=True)
-        rot(path)
+        rot(path, middle_of_data(place.store)[1] if kind == "package data" else None)
         damages = place.run("store", "verify", "--store", place.store, "--json")
         assert damages.code == 4
         (named,) = damages.document["damaged"]
-        assert (path.name in named) or (kind == "pack" and named.startswith("record ")), f"{kind}: {named}"
+        assert (path.name in named) or (path.parent.name == "packs" and named.startswith("record ")), f"{kind}: {named}"
+        assert kind != "package data" or named.startswith("record data/")
         again = place.build("--json", "-q")
         assert again.code == 0, f"{kind}: {again.err}"
         assert digests(again) == right, kind

@@ -121,6 +121,33 @@ def test_a_damaged_member_is_made_again(store: Store) -> None:
     assert write_layers(plan_layers(tree=tree, packages=packages), store) == (layer,)
 
 
+@pytest.mark.usefixtures("keep_all")
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+@pytest.mark.parametrize("harm", ["nothing", "one member", "gone", "cut"])
+def test_members_are_found_in_a_layer_that_has_them(store: Store, tmp_path: Path, compression: str, harm: str) -> None:
+    """And made again where that layer is gone or damaged."""
+    tree, packages = small_packages(a=noise(5000), b=noise(6000, 1))
+    (first,) = write_layers(plan_layers(tree=tree, packages=packages), store, compression=compression)
+    path = store.path(first.digest)
+    raw = path.read_bytes()
+    path.chmod(0o644)
+    if harm == "one member":
+        at = raw.index(b"usr/bin/b") if b"usr/bin/b" in raw else len(raw) - 3000
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    elif harm == "gone":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(raw[:3000])
+    tree, package = world.install(tree, "c", [*USR, member("usr/bin/c", content=b"3")], size=10)
+    plan = plan_layers(tree=tree, packages=[*packages, package])
+    before = [archive.inflated for archive in archives(packages)]
+    found = write_layers(plan, store, compression=compression)
+    again = [archive.inflated - number for archive, number in zip(archives(packages), before, strict=True)]
+    assert again == {"nothing": [0, 0], "one member": [0, 1]}.get(harm, [1, 1])
+    with Store(tmp_path / "other") as other:
+        assert write_layers(plan, other, compression=compression) == found
+
+
 def test_a_lost_layer_blob_is_made_again(store: Store) -> None:
     tree, packages = small_packages(a=b"1")
     (layer,) = write_layers(plan_layers(tree=tree, packages=packages), store)

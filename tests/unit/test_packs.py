@@ -17,7 +17,7 @@ from sixsmith.errors import StoreError
 from sixsmith.io import packs
 from sixsmith.io.packs import _MANY, Fact, render_pack
 from sixsmith.io.records import seal_record
-from sixsmith.io.store import Store
+from sixsmith.io.store import BlobDamaged, Store
 from sixsmith.model.digest import Digest, digest_of, hex_of
 
 
@@ -300,6 +300,86 @@ def test_a_record_under_another_ones_name_is_absent(store: Store) -> None:
     folder.mkdir()
     (folder / "made").write_bytes(render_pack([Fact("diff-id", "a", 0, seal_record("diff-id", "b", b"x"))]))
     assert store.record("diff-id", "a") is None
+
+
+class TestContent:
+    """Small blobs that are kept in packs."""
+
+    def test_it_gathers_with_the_facts(self, store: Store) -> None:
+        blob = b"data of a package"
+        digest = digest_of(blob)
+        assert not store.put_in_pack(blob, digest)  # nothing is gathering
+        with store.gathering():
+            assert store.put_in_pack(memoryview(blob), digest)
+            store.keep("package", "a", digest.encode())
+            assert store.find_in_pack(digest) == blob
+        assert len(packs_of(store)) == 1
+        with Store(store.root) as other:
+            assert other.has_in_pack(digest) and other.find_in_pack(digest) == blob
+            assert not other.has(digest)
+            assert not other.has_in_pack(digest_of(b"another"))
+            assert other.find_in_pack(digest_of(b"another")) is None
+            assert other.verify() == []
+            assert other.du()["cache"] == len(blob)
+            assert other.du()["records"] == packs_of(store)[0].stat().st_size - len(blob)
+
+    def test_it_is_written_before_what_names_it(self, store: Store) -> None:
+        """However much gathers between the two."""
+        blobs = [bytes([number]) * 200_000 for number in range(30)]
+        with store.gathering():
+            for number, blob in enumerate(blobs):
+                assert store.put_in_pack(blob, digest_of(blob))
+                store.keep("package", str(number), b"")
+                with Store(store.root) as other:  # what a build would leave that was killed now
+                    known = [each for each in range(number + 1) if other.record("package", str(each)) is not None]
+                    assert all(other.find_in_pack(digest_of(blobs[each])) == blobs[each] for each in known)
+        assert len(packs_of(store)) == 3  # what gathers does not fill the memory
+
+    def test_a_large_blob_is_a_file(self, store: Store) -> None:
+        with store.gathering():
+            assert not store.put_in_pack(bytes(300 << 10), digest_of(bytes(300 << 10)))
+
+    def test_damage_is_noticed_and_removed(self, store: Store) -> None:
+        digest = digest_of(b"data")
+        gather(store, {"a": b"one"})
+        with store.gathering():
+            store.put_in_pack(b"data", digest)
+        (path,) = [path for path in packs_of(store) if path.read_bytes().endswith(b"data")]
+        flip(path, -1)
+        with Store(store.root) as other:
+            assert [(found.kind, found.name) for found in other.verify()] == [("record", f"data/{hex_of(digest)}")]
+            with pytest.raises(BlobDamaged):
+                other.find_in_pack(digest)
+            assert other.find_in_pack(digest) is None
+            assert other.verify() == []
+            assert other.record("diff-id", "a") == b"one"
+
+    def test_it_goes_with_what_names_it(self, store: Store) -> None:
+        used, unused = digest_of(b"used"), digest_of(b"unused")
+        with store.gathering():
+            for digest, blob in ((used, b"used"), (unused, b"unused")):
+                store.put_in_pack(blob, digest)
+                store.keep("package", blob.decode(), digest.encode())
+        grow_old(store)
+        with Store(store.root) as later, later.gathering():
+            assert later.record("package", "used") is not None
+            assert later.find_in_pack(used) == b"used"
+        store.gc(before=2_000_000)
+        with Store(store.root) as later:
+            assert later.find_in_pack(used) == b"used"
+            assert later.find_in_pack(unused) is None
+        store.gc()
+        with Store(store.root) as later:
+            assert later.find_in_pack(used) is None
+
+    def test_merging_keeps_it(self, store: Store) -> None:
+        blobs = [bytes([number]) * 10_000 for number in range(3 * _MANY)]
+        for blob in blobs:
+            with store.gathering():
+                store.put_in_pack(blob, digest_of(blob))
+        assert len(packs_of(store)) <= _MANY + 1
+        with Store(store.root) as other:
+            assert [other.find_in_pack(digest_of(blob)) for blob in blobs] == blobs
 
 
 class TestGarbage:

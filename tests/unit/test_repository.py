@@ -14,7 +14,8 @@ from sixsmith.events import Event, Fetched, Warned
 from sixsmith.io.http import Http
 from sixsmith.io.mirror import Mirror
 from sixsmith.io.repository import PackageRepository, fetch_packages
-from sixsmith.io.store import Store
+from sixsmith.io.store import BlobDamaged, Store
+from sixsmith.rootfs.sources import GzipSource, InflatedCache
 from sixsmith.testing.keys import SigningKey, sample_key
 from sixsmith.testing.packages import SamplePackage, make_apk
 from sixsmith.testing.repository import make_repository
@@ -229,3 +230,59 @@ def test_packages_in_parallel_and_the_first_error(mirror: Path, tmp_path: Path) 
         with pytest.raises((DigestMismatch, FormatError), match=r"world-2\.0-r3\.apk"):
             fetch_packages(wanted, store, jobs=1)
         assert store.verify() == []
+
+
+# ---- small data, in packs
+
+
+def test_small_data_gathers_in_a_pack(mirror: Path, tmp_path: Path) -> None:
+    repo = repository(mirror)
+    with Store(tmp_path / "store") as store, store.gathering():
+        first = repo.fetch(record(repo, "world"), store)
+        assert list((store.root / "blobs/sha256").iterdir()) == []
+    package_file(mirror, WORLD).unlink()
+    with Store(tmp_path / "store") as store:
+        found = repo.fetch(record(repo, "world"), store)
+        assert found.entries == first.entries
+        assert isinstance(found.source, GzipSource)
+        fresh = GzipSource(found.source.digest, found.source.raw, cache=InflatedCache())
+        assert b"w" * 5000 in bytes(fresh.inflate())
+        assert repo.whole("world", WORLD.version, WORLD.checksum, len(WORLD.data), store) == WORLD.data
+
+
+def test_a_layer_is_a_file(mirror: Path, tmp_path: Path) -> None:
+    repo = repository(mirror)
+    with Store(tmp_path / "store") as store, store.gathering():
+        found = fetch_packages([(record(repo, name), repo) for name in ("hello", "world")], store, as_layers=["world"])
+        assert store.has(found["world"].source.digest)
+        assert not store.has(found["hello"].source.digest)
+        assert store.record("diff-id", found["world"].source.digest) is not None
+
+
+def test_damaged_data_in_a_pack_is_fetched_again(mirror: Path, tmp_path: Path) -> None:
+    repo = repository(mirror)
+    with Store(tmp_path / "store") as store, store.gathering():
+        digest = repo.fetch(record(repo, "world"), store).source.digest
+    (pack,) = (tmp_path / "store/packs").iterdir()
+    with Store(tmp_path / "store") as store:
+        data = store.find_in_pack(digest)
+    raw = bytearray(pack.read_bytes())
+    raw[raw.index(bytes(data)) + len(data) // 2] ^= 1
+    pack.write_bytes(raw)
+    with Store(tmp_path / "store") as store:
+        found = repo.fetch(record(repo, "world"), store)
+        with pytest.raises(BlobDamaged):
+            found.source.raw()
+        assert repo.whole("world", WORLD.version, WORLD.checksum, len(WORLD.data), store) == WORLD.data
+        assert repo.fetch(record(repo, "world"), store).source.raw() == data
+
+
+def test_a_store_of_an_older_release_keeps_data_as_blobs(mirror: Path, tmp_path: Path) -> None:
+    repo = repository(mirror)
+    with Store(tmp_path / "store") as store:
+        repo.fetch(record(repo, "world"), store)  # nothing gathers: as a blob, as ever
+        assert len(list((store.root / "blobs/sha256").iterdir())) == 1
+    package_file(mirror, WORLD).unlink()
+    with Store(tmp_path / "store") as store, store.gathering():
+        found = repo.fetch(record(repo, "world"), store)
+        assert found.source.raw() == store.read(found.source.digest)
