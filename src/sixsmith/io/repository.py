@@ -12,6 +12,7 @@ import base64
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 
 import msgspec
 
@@ -286,6 +287,7 @@ def fetch_packages(
         return {record.name: task.result() for (record, _), task in zip(wanted, tasks, strict=True)}
 
 
+@cache  # a second block would be one of those that are used again, and be filled with zeros
 def _keep_freed_memory() -> None:
     """Has memory that packages leave used by those that follow, instead of being given back and asked for anew, empty.
 
