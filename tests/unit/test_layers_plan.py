@@ -10,7 +10,7 @@ from layer_world import member
 from sixsmith.errors import FormatError, UsageError
 from sixsmith.io.store import Store
 from sixsmith.layers.merge import apply_layer, apply_nodes, changes, tree_from_archive
-from sixsmith.layers.plan import BIG, ExistingLayer, LayerOverlay, LayerPackage, LayerPlan, plan_layers
+from sixsmith.layers.plan import BIG, ExistingLayer, LayerOverlay, LayerPackage, LayerPlan, likely_layers, plan_layers
 from sixsmith.layers.write import write_layers
 from sixsmith.model.digest import Digest
 from sixsmith.rootfs.tree import OVERLAY, Inline, Node, Tree, node_from_entry
@@ -47,6 +47,16 @@ def test_a_big_package_is_a_layer_as_it_stands() -> None:
     assert [node.path for node in top.segments[0].nodes] == [""]
 
 
+def test_which_packages_are_likely_to_be_layers() -> None:
+    sizes = {"a": BIG, "b": BIG - 1, "c": 3 * BIG, "d": 2 * BIG}
+    assert likely_layers(sizes) == {"a", "c", "d"}
+    assert likely_layers(sizes, budget=4) == {"c", "d"}
+    assert likely_layers(sizes, budget=4, below=3) == {"c"}  # a child's quarter of the budget
+    assert likely_layers(sizes, budget=1) == set()
+    assert likely_layers(sizes, strategy="single") == set()
+    assert likely_layers(sizes, strategy="per-package") == set(sizes)
+
+
 def test_verbatim_layers_lie_in_install_order_and_the_biggest_are_chosen() -> None:
     names = [f"p{number:02}" for number in range(20)]
     tree, packages = Tree(), []
@@ -56,6 +66,7 @@ def test_verbatim_layers_lie_in_install_order_and_the_biggest_are_chosen() -> No
     plan = plan_layers(tree=tree, packages=packages, budget=6)
     chosen = [layer.names[0].split()[0] for layer in plan if layer.kind == "verbatim"]
     assert chosen == ["p05", "p06", "p12", "p13"]
+    assert likely_layers({package.name: package.data_size for package in packages}, budget=6) == set(chosen)
     (spliced,) = [layer for layer in plan if layer.kind == "spliced"]
     assert dict(spliced.notes)["p00 1-r0"] == "the layer budget is used up by bigger packages"
     assert kinds(plan) == ["verbatim"] * 4 + ["spliced"]  # nothing is left for a top layer

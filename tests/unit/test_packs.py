@@ -168,6 +168,22 @@ def test_packs_that_are_merged_by_two_at_once(store: Store, monkeypatch: pytest.
             assert late.record("diff-id", key) == b"x"
 
 
+def test_a_pack_that_is_merged_away_while_it_is_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(_MANY):
+        gather(store, {f"key {number}": b"x"})
+    files = packs.Packs._files
+
+    def list_and_merge(self: packs.Packs) -> list[tuple[str, int]]:
+        found = files(self)
+        monkeypatch.setattr(packs.Packs, "_files", files)
+        gather(store, {"other": b"x"})
+        return found
+
+    with Store(store.root) as other:
+        monkeypatch.setattr(packs.Packs, "_files", list_and_merge)
+        assert all(other.record("diff-id", f"key {number}") for number in range(_MANY))
+
+
 def test_builds_beside_each_other_lose_nothing(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from sixsmith.io.store import Store\n"

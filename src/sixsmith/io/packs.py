@@ -6,16 +6,15 @@ memory and are written together, as one *pack*:
 
     magic · length of the index · sha256 of the index · index: (kind, key, last use, size) of each record · the records, sealed as ever
 
-Small content gathers in the same way (`CONTENT`, by its digest): the data of a package that becomes no layer of its own is
-needed until its files are in one, and again when that layer is written anew. As a file of its own it would cost more than its
-package's signature.
+Small content gathers in the same way (`CONTENT`, by its digest): the data of packages that are no layers of their own. To
+make a file costs 0.1 ms, as much as to verify and inflate most of them. What names content is written with it or after it.
 
 What holds: a pack is written whole, never changed, and replaced only by one that holds the same and more; each record
 carries its own checksum, so a damaged one reads as absent. What a killed build had gathered is lost, which costs time and
 nothing else. A pack that replaces others is synced before they go, so that a power cut takes no more than that either.
 
 A reader keeps its packs open: one that another process merges away stays readable. Their number stays small, as in a
-log-structured store: a flush that finds `_MANY` packs merges those of its own size, up to `_GROWN` bytes in memory.
+log-structured store: a flush that finds `_MANY` packs merges those of its own size, up to `_GROWN` bytes.
 
 Files have a time of last use, which `Store.gc` goes by; a record in a pack has one of its own. As with `relatime`, it is a day
 late at most: a record that a build finds and nobody used for longer is written again, with the facts of that build. Content
@@ -53,6 +52,7 @@ _SMALL = 256 << 10  # a record of more bytes is worth a file of its own
 _TINY = 128 << 10  # bytes that are not worth telling from fewer, when packs are merged
 _GROWN = 32 << 20  # bytes from which a pack is merged with no other
 _DAY = 86_400  # seconds
+_TRIES = 5
 
 _Key = tuple[str, str]
 
@@ -207,7 +207,8 @@ class Packs:
         content = 0
         with ExitStack() as opened:
             for path, _ in self._files():
-                content += sum(place.size for (kind, _), place in _places(path, opened).items() if kind == CONTENT)
+                with suppress(PermissionError):
+                    content += sum(place.size for (kind, _), place in _places(path, opened).items() if kind == CONTENT)
         return sum(size for _, size in self._files()), content
 
     def all(self) -> Iterator[Pack]:
@@ -251,7 +252,14 @@ class Packs:
 
     def _look(self) -> None:
         """Learns where the records of packs are that were not looked at yet."""
+        for _ in range(_TRIES):
+            if self._look_once():
+                break
+
+    def _look_once(self) -> bool:
+        """False when another process merged packs away meanwhile: where their records are now, the next look will tell."""
         paths = [path for path, _ in self._files()]
+        whole = True
         if not self._open.keys() <= set(paths):
             self._close_files()  # some were merged away: what they hold stands in others now
         where = self._where if self._where is not None else {}
@@ -262,13 +270,16 @@ class Packs:
                 descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 for kind, key, used, start, size in _index(descriptor):
                     where[kind, key] = _Place(descriptor, start, size, used)
+            except FileNotFoundError:
+                whole = False
             except (OSError, ValueError):
-                continue  # gone in between, or damaged: its records are as good as none
+                continue  # not ours to read, or damaged: its records are as good as none
         self._where = where
+        return whole
 
     def _merging(self, size: int) -> list[str]:
         """The packs that are written anew with one of `size` bytes, oldest first: of many packs the small ones, until all
-        together are dwarfed by the next, or too big to be held in memory."""
+        together are dwarfed by the next, or too big to be written again for that."""
         files = self._files()
         size = max(size, _TINY)
         chosen = set()

@@ -2,8 +2,9 @@
 
 The chain is never broken: the index is signed, the index names each package's control segment (`C:`), the control segment
 names the data segment (`datahash`). A package is kept in two pieces: its data segment as a blob, which is at the same time
-a finished image layer (a small one in a pack of the store, until it is one), and a record of all else: the raw head (signature
-and control), and what was read of it and of the data. While a package passes through, every byte of it is read, hashed and inflated once, and never again.
+a finished image layer (a small one in a pack of the store, until it is one), and a record of all else: the raw head
+(signature and control), and what was read of it and of the data. While a package passes through, every byte of it is read,
+hashed and inflated once, and never again.
 """
 
 from __future__ import annotations
