@@ -31,7 +31,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from hashlib import sha256
-from time import time
+from time import time, time_ns
 
 import msgspec
 
@@ -183,7 +183,8 @@ class Packs:
                     merged.append(path)
             self._again = {}
             try:
-                new = f"{self._folder}{os.sep}{os.urandom(8).hex()}"
+                # names are in order of time as well: times of change are the same for what is written within a few ms
+                new = f"{self._folder}{os.sep}{time_ns():016x}-{os.urandom(4).hex()}"
                 self._write(new, _rendered(older | records), durable=bool(merged))
             except OSError:
                 if self._waiting:
