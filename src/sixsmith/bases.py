@@ -23,7 +23,7 @@ from sixsmith.layers.plan import ExistingLayer
 from sixsmith.layers.stacked import LaidMember
 from sixsmith.model.digest import Digest
 from sixsmith.model.tar import Kind, parse_tar
-from sixsmith.oci.blobs import BlobSource
+from sixsmith.oci.blobs import BlobMember, BlobSource
 from sixsmith.oci.spec import ImageConfig, Layer, Manifest, parse_config, parse_manifest
 from sixsmith.plan import BaseFacts, PlannedFile
 from sixsmith.rootfs.bases import Minirootfs, read_minirootfs
@@ -239,7 +239,7 @@ def _kept_tree(store: Store, manifest: Digest, sources: Sequence[BlobSource]) ->
             data = Inline(kept.contents[node.path])
             content = LaidMember(sources[node.layer], node.offset, node.size, data)
         elif node.layer >= 0:
-            content = Member(sources[node.layer], node.offset, node.size)
+            content = BlobMember(sources[node.layer], node.offset, node.size)
         tree.nodes[node.path] = Node(
             node.path,
             node.kind,

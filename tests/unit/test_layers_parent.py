@@ -105,10 +105,11 @@ def test_a_docker_image_is_read_and_built_upon(store: Store) -> None:
 
 
 def test_a_parent_whose_layer_is_damaged(store: Store) -> None:
-    parent = parent_of(store, LOWER)
-    path = store.path(LOWER.digest)
+    archive = world.Archive([member("read by nobody before", content=b"1")])
+    parent = parent_of(store, archive)
+    path = store.path(archive.digest)
     path.chmod(0o644)
-    path.write_bytes(LOWER.blob[:-1] + b"x")
+    path.write_bytes(archive.blob[:-1] + b"x")
     with pytest.raises(DigestMismatch):
         parent.tree()
 

@@ -28,7 +28,7 @@ from sixsmith.model.compression import Bytes, compressor, gunzip, gzip_member
 from sixsmith.model.digest import Digest, digest_of, parse_digest
 from sixsmith.model.tar import END_OF_ARCHIVE, TarEntry, padding, tar_header
 from sixsmith.model.workers import Task, Workers
-from sixsmith.oci.blobs import Blobs, BlobSource, inflate_layer
+from sixsmith.oci.blobs import Blobs, BlobSource, inflate_layer, keep_members
 from sixsmith.oci.spec import LAYER_GZIP, LAYER_ZSTD, Descriptor, Layer, as_oci_layer_type
 from sixsmith.oci.validate import vouch
 from sixsmith.rootfs.sources import GzipSource
@@ -409,21 +409,26 @@ def _splice(
     """The members one after the other. sha256 cannot be put together from parts, so every byte passes here once."""
     diff = hashlib.sha256()
     position = 0
+    members: list[tuple[int, int]] = []
     new: list[tuple[str, int, int, str]] = []
     with blobs.writer() as writer, _WrittenBefore(blobs) as before:
         for member in _in_order(workers, lambda chunk: chunk.make(before, chosen), chunks, ahead=threads + 1):
             diff.update(member.tar)
             writer.write(member.packed)
+            members.append((len(member.packed), len(member.tar)))
             if member.key:
                 new.append((member.key, position, len(member.packed), member.sha256))
             position += len(member.packed)
         diff.update(END_OF_ARCHIVE)
-        writer.write(chosen.pack(END_OF_ARCHIVE))
+        end = chosen.pack(END_OF_ARCHIVE)
+        writer.write(end)
+        members.append((len(end), len(END_OF_ARCHIVE)))
         digest, size = writer.commit()
     for key, start, length, sha256 in new:  # now that they can be found
         blobs.keep("member", key, msgspec.msgpack.encode(_MemberRecord(digest, start, length, sha256)))
     diff_id = parse_digest("sha256:" + diff.hexdigest())
     blobs.keep("diff-id", digest, diff_id.encode("ascii"))
+    keep_members(blobs, digest, members)
     return _LayerRecord(digest, size, diff_id)
 
 

@@ -5,14 +5,19 @@ The core never opens a file; it is handed something that satisfies `Blobs` (on d
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Protocol
+
+import msgspec
 
 from sixsmith.errors import FormatError
 from sixsmith.model.compression import MAX_INFLATED, Bytes, gunzip
 from sixsmith.model.digest import Digest
+from sixsmith.rootfs.sources import SHARED, InflatedCache
+from sixsmith.rootfs.tree import Member
 
-__all__ = ["BlobReader", "BlobSource", "BlobWriter", "Blobs", "inflate_layer"]
+__all__ = ["BlobMember", "BlobReader", "BlobSource", "BlobWriter", "Blobs", "inflate_layer", "keep_members"]
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -94,13 +99,36 @@ def _unzstd(blob: Bytes, what: str) -> bytes:
     return b"".join(pieces)
 
 
-class BlobSource:
-    """A layer blob as a source of file contents. The last inflated tar is kept until `forget`."""
+_Members = list[tuple[int, int]]
+"""The compressed members of a layer, in order: bytes as stored, bytes of tar."""
 
-    def __init__(self, blobs: BlobReader, digest: Digest) -> None:
+
+def keep_members(blobs: Blobs, digest: Digest, members: _Members) -> None:
+    """Remember of which members a layer was just put together: one file of it then costs no more than its own member."""
+    blobs.keep("members", digest, msgspec.msgpack.encode(members))
+
+
+def _known_members(blobs: BlobReader, digest: Digest, size: int) -> _Members:
+    """The members of a layer of `size` bytes, where they are remembered and fit it; else none."""
+    record = getattr(blobs, "record", None)
+    payload = record("members", digest) if record is not None else None
+    if payload is None:
+        return []
+    try:
+        members = msgspec.msgpack.decode(payload, type=_Members)
+    except msgspec.DecodeError:
+        return []
+    is_sound = all(stored > 0 and tar >= 0 for stored, tar in members)
+    return members if is_sound and sum(stored for stored, _ in members) == size else []
+
+
+class BlobSource:
+    """A layer blob as a source of file contents. What was inflated last is kept as long as there is room, or until `forget`."""
+
+    def __init__(self, blobs: BlobReader, digest: Digest, *, cache: InflatedCache = SHARED) -> None:
         self._blobs = blobs
         self._digest = digest
-        self._tar: Bytes | None = None
+        self._cache = cache
 
     @property
     def digest(self) -> Digest:
@@ -111,10 +139,47 @@ class BlobSource:
         return self._blobs.read(self._digest)
 
     def inflate(self) -> Bytes:
-        if self._tar is None:
-            self._tar = inflate_layer(self.raw(), what=f"layer {self._digest}")
-        return self._tar
+        return self._cache.get(self._digest, lambda: inflate_layer(self.raw(), what=f"layer {self._digest}"))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Some bytes of the tar. Where the layer's members are remembered, only those are inflated that hold them."""
+        tar = self._cache.find(self._digest)
+        if tar is None:
+            members = _known_members(self._blobs, self._digest, self._blobs.size(self._digest))
+            tar = self._cut(members, offset, offset + size) if members else None
+            if tar is not None:
+                return tar
+            tar = self.inflate()
+        return bytes(memoryview(tar)[offset : offset + size])
+
+    def _cut(self, members: _Members, start: int, stop: int) -> bytes | None:
+        """The tar between two offsets, from the members that hold it; None when these are not the layer's members."""
+        pieces = []
+        at = position = 0  # in the blob, in the tar
+        for stored, length in members:
+            if position < stop and position + length > start:
+                try:
+                    member = self._cache.get(f"{self._digest}+{at}", partial(self._inflate_member, at, at + stored))
+                except FormatError:
+                    return None
+                if len(member) != length:
+                    return None
+                pieces.append(memoryview(member)[max(start - position, 0) : stop - position])
+            at += stored
+            position += length
+        return b"".join(pieces)
+
+    def _inflate_member(self, start: int, stop: int) -> Bytes:
+        return inflate_layer(memoryview(self.raw())[start:stop], what=f"a member of layer {self._digest}")
 
     def forget(self) -> None:
         """Give the memory back; the next `inflate` reads the blob again."""
-        self._tar = None
+        self._cache.drop(self._digest)
+
+
+class BlobMember(Member, frozen=True, gc=False):
+    """A file of a layer, of which no more is inflated than must be."""
+
+    def read(self) -> bytes:
+        source = self.source
+        return source.read(self.offset, self.size) if isinstance(source, BlobSource) else Member.read(self)

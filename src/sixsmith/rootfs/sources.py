@@ -15,7 +15,7 @@ from sixsmith.errors import FormatError
 from sixsmith.model.compression import Bytes, gunzip
 from sixsmith.model.digest import Digest, digest_of
 
-__all__ = ["CACHE_LIMIT", "MAX_TARBALL", "GzipSource", "InflatedCache", "PlainSource", "XzSource", "unxz"]
+__all__ = ["CACHE_LIMIT", "MAX_TARBALL", "SHARED", "GzipSource", "InflatedCache", "PlainSource", "XzSource", "unxz"]
 
 CACHE_LIMIT = 40 << 20
 """Bytes that inflated archives may take all together."""
@@ -29,16 +29,27 @@ _XZ_MEMORY = 256 << 20
 
 
 class InflatedCache:
-    """Inflated archives by digest, least recently used ones out first. Threads may share it; each archive is inflated once."""
+    """Inflated archives by digest, least recently used ones out first. Threads may share it; each archive is inflated once.
+
+    A part of an archive has a key of its own, which begins with the archive's digest.
+    """
 
     def __init__(self, limit: int = CACHE_LIMIT) -> None:
         self.limit = limit
         self.size = 0
-        self._kept: OrderedDict[Digest, Bytes] = OrderedDict()
-        self._busy: dict[Digest, threading.Event] = {}
+        self._kept: OrderedDict[str, Bytes] = OrderedDict()
+        self._busy: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
-    def get(self, digest: Digest, inflate: Callable[[], Bytes]) -> Bytes:
+    def find(self, digest: str) -> Bytes | None:
+        """The inflated archive `digest` if it is here."""
+        with self._lock:
+            kept = self._kept.get(digest)
+            if kept is not None:
+                self._kept.move_to_end(digest)
+            return kept
+
+    def get(self, digest: str, inflate: Callable[[], Bytes]) -> Bytes:
         """The inflated archive `digest`; `inflate` is called when it is not here. What it raises goes to the caller."""
         while True:
             with self._lock:
@@ -60,13 +71,13 @@ class InflatedCache:
             with self._lock:
                 self._busy.pop(digest).set()
 
-    def put(self, digest: Digest, inflated: Bytes) -> None:
+    def put(self, digest: str, inflated: Bytes) -> None:
         """Takes an archive that was inflated elsewhere."""
         with self._lock:
             if digest not in self._kept:
                 self._keep(digest, inflated)
 
-    def drop(self, digest: Digest) -> None:
+    def drop(self, digest: str) -> None:
         """Lets go of one archive, which nobody will ask for soon."""
         with self._lock:
             gone = self._kept.pop(digest, None)
@@ -79,7 +90,7 @@ class InflatedCache:
             self._kept.clear()
             self.size = 0
 
-    def _keep(self, digest: Digest, inflated: Bytes) -> None:
+    def _keep(self, digest: str, inflated: Bytes) -> None:
         self._kept[digest] = inflated
         self.size += len(inflated)
         while self.size > self.limit and len(self._kept) > 1:
@@ -87,7 +98,8 @@ class InflatedCache:
             self.size -= len(gone)
 
 
-_SHARED = InflatedCache()
+SHARED = InflatedCache()
+"""What sources use that are given no cache of their own."""
 
 
 class _CompressedSource:
@@ -110,7 +122,7 @@ class _CompressedSource:
         self.what = what or digest
         self.limit = limit
         self._read = read
-        self._cache = cache or _SHARED
+        self._cache = cache or SHARED
 
     def raw(self) -> Bytes:
         """The stored bytes."""
