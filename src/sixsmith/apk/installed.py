@@ -12,6 +12,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -164,12 +165,19 @@ def _parse_package(block: str) -> InstalledPackage:
             raise FormatError(f"installed database: '{line[:80]}' before any directory")
         else:
             head.append(line)
-    record = PackageRecord.parse("\n".join(head))
-    record.pin = pin
+    record = _record("\n".join(head), pin)
     package = InstalledPackage(record, replaces, priority, pin, flags, {}, (), {})
     if first:
         _parse_files(package, first, lines)
     return package
+
+
+@lru_cache(maxsize=2048)
+def _record(head: str, pin: str) -> PackageRecord:
+    """The record of an installed package. Nobody changes one that was read, and the databases of a family have most in common."""
+    record = PackageRecord.parse(head)
+    record.pin = pin
+    return record
 
 
 def _parse_files(package: InstalledPackage, first: str, lines: Iterator[str]) -> None:
@@ -193,15 +201,17 @@ def _parse_files(package: InstalledPackage, first: str, lines: Iterator[str]) ->
         elif key == "a:":
             if file is None:
                 raise FormatError(f"installed database: {package}: '{line[:80]}' before any file")
-            file.permissions = _permissions(value, line)
+            file.permissions = _permissions(line)
         elif key == "M:":
-            directory.permissions = _permissions(value, line)
+            directory.permissions = _permissions(line)
         else:
             raise FormatError(f"installed database: {package}: '{line[:80]}' among its files")
 
 
-def _permissions(value: str, line: str) -> Permissions:
-    parts = value.split(":")
+@lru_cache(maxsize=512)
+def _permissions(line: str) -> Permissions:
+    """The mode and owner that an `a:` or `M:` line has: a few different ones, on every other line of a database."""
+    parts = line[2:].split(":")
     if len(parts) not in (3, 4):
         raise FormatError(f"installed database: '{line[:80]}' is not a mode with its owner")
     numbers = _number(parts[2], 8, line), _number(parts[0], 10, line), _number(parts[1], 10, line)
