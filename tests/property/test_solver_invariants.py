@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.solver_worlds import SolverWorld, applied, make_world
@@ -11,6 +13,7 @@ from sixsmith.apk.index import PackageIndex, PackageRecord
 from sixsmith.apk.version import Version, matches_prefix, version_key
 from sixsmith.errors import FormatError, Unsatisfiable
 from sixsmith.solver import DecisionOrder, Solution, SolverRepository, solve, why
+from sixsmith.solver.universe import Universe
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 
@@ -145,3 +148,21 @@ def test_any_bytes_are_an_index_or_a_clear_error(noise: bytes) -> None:
             index.providing(name)
             index.awaiting(name)
             index.mention(name)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS, st.sampled_from(DecisionOrder), st.booleans())
+def test_names_that_nobody_mentions_change_no_answer(seed: int, order: DecisionOrder, upgrade: bool) -> None:
+    world = make_world(seed)
+
+    def answered() -> tuple[object, ...]:
+        try:
+            solution = world.ask(order, upgrade=upgrade)
+        except Unsatisfiable as error:
+            return error.message, error.subjects, error.hint
+        steps = [(step.action, str(step.record), str(step.old)) for step in solution.steps]
+        return steps, [str(record) for record in solution.packages]
+
+    quiet = answered()
+    with patch.object(Universe, "is_contested", lambda self, text, checksum: True):
+        assert answered() == quiet

@@ -163,6 +163,12 @@ class PackageRecord:
         return [name for name, _ in self.offered]
 
     @property
+    def offers_twice(self) -> bool:
+        """Whether any name stands twice among `offered`."""
+        offered = self.offered
+        return len(offered) > 1 and len({name for name, _ in offered}) < len(offered)
+
+    @property
     def version_key(self) -> VersionKey:
         """The tuple by which the version is ordered."""
         return version_key(self.version)
@@ -295,6 +301,8 @@ class PackageIndex(Sequence[PackageRecord]):
         self._providing: dict[str, list[int]] = {}
         self._offering: dict[str, list[Offering]] = {}
         self._awaiting: dict[str, list[int]] = {}
+        self._sole: dict[str, str | None] = {}
+        self._awaited_names: frozenset[str] | None = None
         self._links: dict[int, Links] = {}
         self._mention: dict[str, int | None] = {}
         self._starts_: list[int] | None = None
@@ -399,6 +407,19 @@ class PackageIndex(Sequence[PackageRecord]):
         if found is None:
             found = self._awaiting[name] = self._places(self._triggers().get(_key(name)))
         return found
+
+    def awaited_names(self) -> frozenset[str]:
+        """Every name that `awaiting` may find something for."""
+        if self._awaited_names is None:
+            self._awaited_names = frozenset(name.decode("utf-8", "surrogateescape") for name in self._triggers().first)
+        return self._awaited_names
+
+    def sole_provider(self, name: str) -> str | None:
+        """The checksum of the one package that is called `name` or provides it; "" for none, None for several."""
+        if name not in self._sole:
+            checksums = {self.at(place).checksum for place in self.providing(name)}
+            self._sole[name] = None if len(checksums) > 1 else next(iter(checksums), "")
+        return self._sole[name]
 
     def trigger_names(self, place: int) -> list[str]:
         """What the record at `place` has in `install_if`: the names alone, without those it excludes."""

@@ -59,6 +59,7 @@ class _Reporter:
         self.chosen = [package for _, package in transaction.changes if package is not None]
 
     def report(self) -> list[Complaint]:
+        self.selection.link_fully()
         for package in self.chosen:
             package.marked = True
         self._reach_all(self.selection.world)

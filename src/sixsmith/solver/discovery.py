@@ -8,7 +8,7 @@ taken only when a selection has a real choice to make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from sixsmith.apk.index import PackageIndex
 
@@ -16,10 +16,16 @@ __all__ = ["discovery_order"]
 
 
 def discovery_order(
-    world: Iterable[str], sources: Sequence[PackageIndex], in_table_order: Callable[[Iterable[str]], list[str]]
+    world: Iterable[str],
+    sources: Sequence[PackageIndex],
+    awaited: Container[str],
+    in_table_order: Callable[[Iterable[str]], list[str]],
 ) -> dict[str, int]:
-    """A number for each name that can be reached from `world`; the higher, the later apk has finished with it."""
-    return _Walk(sources, in_table_order).run(world)
+    """A number for each name that can be reached from `world`; the higher, the later apk has finished with it.
+
+    `awaited` has every name that a package of the sources has in `install_if`.
+    """
+    return _Walk(sources, awaited, in_table_order).run(world)
 
 
 _Place = tuple[int, int]
@@ -27,8 +33,14 @@ _Place = tuple[int, int]
 
 
 class _Walk:
-    def __init__(self, sources: Sequence[PackageIndex], in_table_order: Callable[[Iterable[str]], list[str]]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[PackageIndex],
+        awaited: Container[str],
+        in_table_order: Callable[[Iterable[str]], list[str]],
+    ) -> None:
         self.sources = sources
+        self.awaited = awaited
         self.in_table_order = in_table_order
         self.waiting: dict[str, list[str]] = {}
         self.seen: set[str] = set()
@@ -56,6 +68,7 @@ class _Walk:
         return self.finished
 
     def visit(self, name: str) -> Iterator[str]:
+        awaited = self.awaited
         found: list[_Place] = []
         for number, index in enumerate(self.sources):
             for place in index.providing(name):
@@ -67,9 +80,10 @@ class _Walk:
             if key in self.exhausted:
                 continue
             own, _, offered = self.sources[key[0]].links(key[1])
-            yield from self.awaiting(own)
+            if own in awaited:
+                yield from self.awaiting(own)
             for text in offered:
-                if text not in self.seen:
+                if text in awaited and text not in self.seen:
                     yield from self.awaiting(text)
             self.exhausted.add(key)
 

@@ -61,8 +61,10 @@ class Selection:
         self.seen_names: list[Name] = []
         self._changed: deque[Name] = deque()
         self._open: list[tuple[Name, int]] = []  # undecided names, latest last, with the ticket of their entry
+        self._many_open = 16  # entries, from which those of decided names are thrown away
         self._tickets = 0
         self._is_ordered = False
+        self._is_linked_fully = False
         self._default_repositories = universe.served(_DEFAULT_PIN)
 
     def run(self) -> None:
@@ -91,8 +93,20 @@ class Selection:
         linked = set(self.seen_names)
         for package in self.universe.installed:
             linked.add(package.name)
-            linked.update(name for name, _ in package.offers)
+            linked.update([name for name, _ in package.live])
         return linked
+
+    def link_fully(self) -> None:
+        """Fills `needed_by` by way of quiet names as well.
+
+        While choosing, only names that were seen count there; who goes and who complains is told in the order of all.
+        """
+        if not self._is_linked_fully:
+            self._is_linked_fully = True
+            linked = set(self._linked_names())
+            linked.update(name for package in self.universe.installed for name, _ in package.offers)
+            self.universe.unlink()
+            self.universe.link(linked)
 
     # discover
 
@@ -191,7 +205,7 @@ class Selection:
         """The package can no longer be chosen in good order."""
         package.selectable = False
         self._recheck_needs(package.name)
-        for name, _ in package.offers:
+        for name, _ in package.live:
             self._recheck_needs(name)
         self._recheck_package_triggers(package)
 
@@ -240,13 +254,20 @@ class Selection:
     def _next_name(self) -> Name | None:
         """The name to decide now: one that is forced and that nothing undecided depends on, else the first in order."""
         entries = self._open
-        undecided = [name for name, ticket in reversed(entries) if name.ticket == ticket]
-        if len(entries) > 2 * len(undecided) + 16:
-            self._open = [entry for entry in entries if entry[0].ticket == entry[1]]
+        if len(entries) > self._many_open:
+            entries = self._open = [entry for entry in entries if entry[0].ticket == entry[1]]
+            self._many_open = 2 * len(entries) + 16
         by_depth = self.order is DecisionOrder.DEPTH
-        for name in undecided:
-            if name.settled_above and name.requirers and not name.has_options and (by_depth or name.auto):
+        for name, ticket in reversed(entries):
+            if (
+                name.settled_above
+                and name.ticket == ticket
+                and name.requirers
+                and not name.has_options
+                and (by_depth or name.auto)
+            ):
                 return name
+        undecided = [name for name, ticket in reversed(entries) if name.ticket == ticket]
         if not undecided:
             return None
         if by_depth:
@@ -377,7 +398,9 @@ class Selection:
         for package, version in name.providers:
             if package.name is must_offer or not package.selectable or (spare_virtual and version is None):
                 continue
-            if any(offered is must_offer or (spare_virtual and key is None) for offered, key in package.offers):
+            if any(offered is must_offer for offered, _ in package.live):
+                continue
+            if spare_virtual and any(key is None for _, key in package.record.offered):
                 continue
             self._exclude(package)
 
@@ -393,8 +416,10 @@ class Selection:
         package = best[0]
         if not package.selectable or not package.pin_ok:
             self.fail(package)
+        offers = package.offers if package.name.locked else package.live
+        package.is_decided = True
         self._assign(package.name, package, package.version)
-        for offered, key in package.offers:
+        for offered, key in offers:
             self._assign(offered, package, key)
         for needed, wanted in package.needs:
             self._apply(package, needed, wanted)

@@ -40,7 +40,7 @@ class Transaction:
         for package in installed:
             package.name.installed = package
             package.name.installed_name = package.name
-            for name, version in package.offers:
+            for name, version in package.live:
                 if version is not None:
                     name.installed_name = package.name
         for package in installed:
@@ -80,7 +80,9 @@ class Transaction:
         if package is None or package.in_change:
             return
         package.in_change = True
-        for offered in (package.name, *(offered for offered, _ in package.offers)):
+        live = package.live
+        package.is_settled = True
+        for offered in (package.name, *(offered for offered, _ in live)):
             orphan = self._orphan(offered)
             if orphan is not None:
                 yield self._remove(orphan)
@@ -120,7 +122,8 @@ class Transaction:
 
     def _installed_users(self, package: Package) -> Iterator[Package]:
         """Installed packages of which a dependency is fulfilled by the package."""
-        for name in (package.name, *(offered for offered, _ in package.offers)):
+        self.selection.link_fully()
+        for name in (package.name, *(offered for offered, _ in package.live)):
             for above in name.needed_by:
                 for user, _ in above.providers:
                     if user.installed and any(concerns(package, *need) for need in user.needs):
@@ -168,7 +171,7 @@ def verdict(package: Package, name: Name, wanted: Dependency) -> bool | None:
     checksum = package.record.checksum
     if package.name is name:
         return wanted.accepts_key(package.version, checksum)
-    for offered, version in package.offers:
+    for offered, version in package.live:
         if offered is name:
             return wanted.accepts_key(version, checksum)
     return None

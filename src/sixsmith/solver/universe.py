@@ -9,6 +9,10 @@ Two orders matter, because apk's choices and its install order follow them:
   order, each in file order; a package that comes again (same checksum) only gains a repository;
 - names that depend on one name stand in the order of apk's table of names: by hash bucket, and in one bucket the name
   met last stands first.
+
+Most of what packages provide nobody ever asks for: busybox alone provides three hundred commands. A provided name that no
+other package provides is *quiet* until somebody mentions it: there is no `Name` for it, and whatever would have happened
+to it is caught up with when it is mentioned.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ class Package:
     __slots__ = (
         "_awaited_by",
         "_contested",
+        "_live",
         "_name",
         "_needs",
         "_offers",
@@ -57,6 +62,8 @@ class Package:
         "in_change",
         "installed",
         "installed_pin",
+        "is_decided",
+        "is_settled",
         "marked",
         "merged",
         "pin_ok",
@@ -88,6 +95,7 @@ class Package:
         self._triggers: tuple[tuple[Name, Dependency], ...] | None = None
         self._offers: tuple[tuple[Name, VersionKey | None], ...] | None = None
         self._contested: tuple[tuple[Name, VersionKey | None], ...] | None = None
+        self._live: tuple[tuple[Name, VersionKey | None], ...] | None = None
         self._awaited_by: tuple[Name, ...] | None = None
         # what choosing writes
         self.seen = False
@@ -105,7 +113,9 @@ class Package:
         self.flags = 0
         self.handed_flags = 0
         self.depth = 0
+        self.is_decided = False  # it stands for all that it provides
         # what the transaction and the complaint write
+        self.is_settled = False  # the changes to all that it provides are done
         self.broken = False
         self.in_change = False
         self.marked = False
@@ -148,13 +158,37 @@ class Package:
 
     @property
     def contested(self) -> tuple[tuple[Name, VersionKey | None], ...]:
-        """Those of `offers` that others provide, too. (Of hundreds of commands that busybox provides, most are its alone.)"""
+        """Those of `offers` that others provide, too."""
         found = self._contested
         if found is None:
             found = self._contested = tuple(
-                [(name, key) for name, key in self.offers if any(package is not self for package, _ in name.providers)]
+                [(name, key) for name, key in self.live if any(package is not self for package, _ in name.providers)]
             )
         return found
+
+    @property
+    def live(self) -> tuple[tuple[Name, VersionKey | None], ...]:
+        """Those of `offers` that are not quiet, as of now."""
+        found = self._live
+        if found is None:
+            found = self._live = self._find_live()
+        return found
+
+    def _find_live(self) -> tuple[tuple[Name, VersionKey | None], ...]:
+        record, universe = self.record, self.universe
+        own = self.name  # a package may provide its own name again
+        if record.offers_twice:
+            return self.offers
+        names = universe.names
+        found = []
+        for text, key in record.offered:
+            name = names.get(text)
+            if name is None and universe.is_contested(text, record.checksum):
+                name = universe.name(text)
+            if name is not None:
+                found.append((name, key))
+        assert own.text in names
+        return tuple(found)
 
     @property
     def awaited_by(self) -> tuple[Name, ...]:
@@ -162,8 +196,9 @@ class Package:
         found = self._awaited_by
         if found is None:
             waiting = list(self.name.awaited_by)
-            for name, _ in self.offers:
-                waiting += name.awaited_by
+            for text, _ in self.record.offered:
+                if text in self.universe.awaited:
+                    waiting += self.universe.name(text).awaited_by
             found = self._awaited_by = tuple(waiting)
         return found
 
@@ -304,6 +339,8 @@ class Universe:
         self._add_repositories(repositories)
         self._sources: list[tuple[PackageIndex, int]] = [(self.installed_index, 0)] if installed else []
         self._sources += [(repository.index, 2 << number) for number, repository in enumerate(self.repositories)]
+        self.awaited = frozenset[str]().union(*[index.awaited_names() for index, _ in self._sources])
+        """Names that anything has in `install_if`."""
 
     def _add_repositories(self, repositories: Sequence[SolverRepository]) -> None:
         known: dict[str, int] = {}
@@ -374,7 +411,23 @@ class Universe:
                 else:
                     others += len(versions)
         found.rank = 0 if not others else 1 if own else 2
+        for package, _ in providers:
+            package._live = None  # one of its names is not quiet any more
+        if len(providers) == 1 and not own:
+            self._catch_up(found, *providers[0])
         return found
+
+    def is_contested(self, text: str, checksum: str) -> bool:
+        """Whether anything but the package with this checksum is called `text` or provides it."""
+        return any(index.sole_provider(text) not in ("", checksum) for index, _ in self._sources)
+
+    def _catch_up(self, name: Name, package: Package, version: VersionKey | None) -> None:
+        """What has happened to a name while it was quiet; `package` alone provides it."""
+        if package.is_decided:
+            name.locked, name.chosen, name.chosen_version = True, package, version
+        if package.installed and version is not None:
+            name.installed_name = package.name
+        name.change_done = package.is_settled
 
     def _package(self, record: PackageRecord, bit: int) -> Package:
         package = self._packages.get(record.checksum)
@@ -424,8 +477,10 @@ class Universe:
         if package.reached:
             return []
         package.reached = True
-        reached = self._reached
-        pending = [text for text in (package.record.name, *package.record.offered_names) if text not in reached]
+        reached, awaited = self._reached, self.awaited
+        record = package.record
+        texts = (record.name, *[text for text, _ in record.offered])
+        pending = [text for text in texts if text in awaited and text not in reached]
         reached.update(pending)
         let_through: list[Name] = []
         for text in pending:
@@ -442,7 +497,7 @@ class Universe:
 
     def is_awaited(self, text: str) -> bool:
         """Whether any package has `text` in `install_if`."""
-        return any(index.awaiting(text) for index, _ in self._sources)
+        return text in self.awaited
 
     def link(self, names: Iterable[Name]) -> None:
         """Fill `needed_by` of everything that the providers of `names` depend on."""
@@ -452,6 +507,11 @@ class Universe:
                     needed_by = needed.needed_by
                     if not needed_by or needed_by[-1] is not name:
                         needed_by.append(name)
+
+    def unlink(self) -> None:
+        """Empty all `needed_by`."""
+        for name in self.names.values():
+            name.needed_by = []
 
     def in_table_order(self, names: list[Name]) -> list[Name]:
         """Names as apk's table of names lists them."""
@@ -478,7 +538,7 @@ class Universe:
 
     def discovery_order(self, world: Iterable[str]) -> dict[str, int]:
         """When apk would have finished with each name, for names that the request can reach."""
-        return discovery_order(world, [index for index, _ in self._sources], self.texts_in_table_order)
+        return discovery_order(world, [index for index, _ in self._sources], self.awaited, self.texts_in_table_order)
 
     def _first_mention(self, text: str) -> tuple[int, int]:
         if text in self._earlier:
