@@ -411,3 +411,30 @@ def test_a_blob_that_becomes_part_of_an_image_is_synced(store: Store, monkeypatc
     store.check([layer, again])
     assert len(synced) == 2
     assert store.find(small) == b"small"
+
+
+def test_a_blob_is_looked_at_once_and_again_when_it_was_written_or_removed(store: Store) -> None:
+    digest = digest_of(b"looked at")
+    assert store.stamp(digest) is None
+    store.put(b"looked at")
+    first = store.stamp(digest)
+    assert first is not None and first[0] == 9
+    path = store.path(digest)
+    os.utime(path, ns=(1, 1))
+    assert store.stamp(digest) == first
+    with Store(store.root) as other:
+        assert other.stamp(digest) == (9, 1)
+    path.chmod(0o644)
+    path.write_bytes(b"some other bytes")
+    store.put(b"looked at")
+    assert store.stamp(digest) not in (None, first, (9, 1))
+    path.chmod(0o644)
+    path.write_bytes(b"look")
+    store.verify(remove=True)
+    assert store.stamp(digest) is None
+    with store.writer() as writer:
+        writer.write(b"looked at")
+        writer.commit()
+    assert store.stamp(digest) is not None
+    store.discard(digest)
+    assert store.stamp(digest) is None

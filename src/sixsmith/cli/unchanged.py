@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sixsmith.io.receipt import KIND, Trace, render_receipt, request_key
+from sixsmith.model.digest import Digest, is_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,17 +68,30 @@ def _note_results(trace: Trace, store: Store, built: BuiltFamily, output: Path, 
     """The images, where the store and the layouts have them."""
     for tag in built.tags:
         trace.note_part(store.index_file, store.root_text(f"{tag.image}:{tag.tag}", tag.descriptor.digest))
-    blobs = os.fspath(store.path(built.tags[0].descriptor.digest).parent) if built.tags else ""
     for image in {tag.image for tag in built.tags}:
         layout = output / image
         trace.note("bytes", layout / "index.json")
         trace.note("stamp", layout / "oci-layout")
-        laid = f"{layout.absolute()}{os.sep}blobs{os.sep}sha256{os.sep}"
-        for name in os.listdir(laid):  # noqa: PTH208
-            trace.note("stamp", laid + name)
-            trace.note("stamp", f"{blobs}{os.sep}{name}")
+        _note_blobs(trace, store, f"{layout.absolute()}{os.sep}blobs{os.sep}sha256")
     if archive is not None:
         trace.note("stamp", archive)
+
+
+def _note_blobs(trace: Trace, store: Store, folder: str) -> None:
+    """The blobs of a layout, and the store's own; most are one file by two names, which is looked at once."""
+    kept = os.path.abspath(store.root / "blobs" / "sha256")  # noqa: PTH100
+    device = os.stat(folder).st_dev  # noqa: PTH116
+    with os.scandir(folder) as laid:
+        for blob in laid:
+            digest = f"sha256:{blob.name}"
+            status = store.status(Digest(digest)) if is_digest(digest) else None
+            if status is None:
+                trace.note("stamp", f"{kept}{os.sep}{blob.name}")
+                trace.note("stamp", blob.path)
+                continue
+            trace.saw_stamp(f"{kept}{os.sep}{blob.name}", status)
+            is_the_same = (blob.inode(), device) == (status.st_ino, status.st_dev)
+            trace.saw_stamp(blob.path, status if is_the_same else blob.stat())
 
 
 # ---- what nobody noted

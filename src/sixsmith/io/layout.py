@@ -95,8 +95,8 @@ def _lay(directory: Path, needed: Iterable[Digest], blobs: Store) -> set[str]:
             if name not in found:
                 os.link(source, f"{folder}{os.sep}{name}")
                 continue
-            status = os.stat(source)
-            if found[name] == (status.st_dev, status.st_ino):
+            status = blobs.status(digest)
+            if status is not None and found[name] == (status.st_dev, status.st_ino):
                 continue
         except OSError:
             pass  # `lay` says what is missing, and copies where there are no links

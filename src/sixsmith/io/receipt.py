@@ -127,6 +127,10 @@ class Trace:
         """As `saw_bytes`, by the digest (`sha256:…`) of what was read."""
         self._note("bytes", os.path.abspath(path), digest[7:])  # noqa: PTH100
 
+    def saw_stamp(self, path: str, status: os.stat_result) -> None:
+        """The stamp of an absolute path at which somebody has just looked."""
+        self._note("stamp", path, f"{status.st_size}:{status.st_mtime_ns}")
+
     def note(self, kind: str, path: str | os.PathLike[str]) -> None:
         """Looks now, for what is not about to change: `names`, `look`, `stamp` or `bytes` of a path."""
         where = os.path.abspath(path)  # noqa: PTH100

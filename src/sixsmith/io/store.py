@@ -107,6 +107,7 @@ class Store:
         self._lock = -1
         self._seen_whole: set[Digest] = set()
         self._unsynced: set[Digest] = set()
+        self._looked_at: dict[Digest, os.stat_result] = {}
         self._single_records: set[str] = set()
         self._standing_alone: dict[str, bool] = {}
         self._packs = Packs(f"{root}{os.sep}packs", partial(_write_whole, self._tmp_front))
@@ -160,7 +161,20 @@ class Store:
 
         The file was verified when it got its name, and is never written again: a stamp that changed is a damaged blob.
         """
-        return _stamp_of(self.path(digest))
+        status = self.status(digest)
+        return (status.st_size, status.st_mtime_ns) if status is not None else None
+
+    def status(self, digest: Digest) -> os.stat_result | None:
+        """What the blob's file is, None when it is not there. It is looked at once while the store is open: the images of a
+        family have most of their layers in common.
+        """
+        known = self._looked_at.get(digest)
+        if known is None:
+            try:
+                known = self._looked_at[digest] = os.stat(self._at(digest))
+            except FileNotFoundError:
+                return None
+        return known
 
     def open(self, digest: Digest) -> BinaryIO:
         """The blob as a file, at its start, not verified. Raises BlobMissing."""
@@ -245,6 +259,7 @@ class Store:
         with self._disk("write"):
             if not _same_size(path, len(blob)) or read_whole(path) != blob:  # a damaged one would stay for ever
                 self._write(path, blob, durable=durable, mode=0o444)
+                self._looked_at.pop(digest, None)
                 if not durable:
                     self._unsynced.add(digest)
         if durable:
@@ -266,6 +281,7 @@ class Store:
     def discard(self, digest: Digest) -> None:
         """Remove the blob if it is there."""
         self._seen_whole.discard(digest)
+        self._looked_at.pop(digest, None)
         with self._disk("clean"), suppress(FileNotFoundError):
             self.path(digest).unlink()
 
@@ -275,7 +291,7 @@ class Store:
         Raises BlobMissing, and StoreError when `target` cannot be written.
         """
         source = self.path(digest)
-        stamp = self.stamp(digest)
+        stamp = _stamp_of(source)
         if stamp is None:
             raise self._missing(digest)
         if _stamp_of(target) == stamp:
@@ -387,6 +403,7 @@ class Store:
         when another Store is open on this folder, in this process or another: its blobs may not have a root yet.
         """
         with self._disk("clean"), self._alone():
+            self._looked_at.clear()
             self._sweep()
             alive = self._reachable(parse_digest(entry["digest"]) for entry in self._read_roots().values())
             records = list(self._walk_records())
@@ -425,6 +442,7 @@ class Store:
                 for path, damage in damages:
                     path.unlink(missing_ok=True)
                     self._seen_whole.discard(Digest(damage.name))
+                self._looked_at.clear()
             return [damage for _, damage in damages] + in_packs + missing
 
     def du(self) -> dict[str, int]:
@@ -744,6 +762,7 @@ class BlobWriter:
             raise DigestMismatch(f"expected {expected}, got {digest} ({self.size:,} bytes)")
         with self._store._disk("write"):
             self._store._settle(self._file, self._path, self._store.path(digest))
+        self._store._looked_at.pop(digest, None)
         self._store._seen_whole.add(digest)
         return digest, self.size
 

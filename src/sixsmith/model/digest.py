@@ -8,7 +8,7 @@ from typing import NewType
 
 from sixsmith.errors import DigestMismatch, FormatError
 
-__all__ = ["Digest", "check_digest", "digest_of", "hex_of", "parse_digest"]
+__all__ = ["Digest", "check_digest", "digest_of", "hex_of", "is_digest", "parse_digest"]
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 lower-case hex digits."""
@@ -26,6 +26,11 @@ def parse_digest(text: str) -> Digest:
     if not _DIGEST.match(text):
         raise FormatError(f"not a sha256 digest: {text!r}")
     return Digest(text)
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is `sha256:` and 64 lower-case hex digits."""
+    return _DIGEST.match(text) is not None
 
 
 def hex_of(digest: Digest) -> str:
