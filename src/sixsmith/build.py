@@ -50,6 +50,10 @@ _KEPT_NODES = 40_000
 """Nodes of parents' trees that stay in memory; one takes some 400 bytes."""
 
 
+_FLUSHED_EVERY = 1.0
+"""Seconds of work that a build may lose which is killed."""
+
+
 class _Remembered(msgspec.Struct, array_like=True):
     """What the store remembers of a finished image, under its plan's id."""
 
@@ -203,8 +207,8 @@ def build_image(
             parents[variant.id] = remember_image(
                 store, built.descriptor.digest, built.references[0], layers, tree=assembly.tree, merged=merged
             )
-        store.flush()  # an image is remembered when what is known of its layers is
         _remember(built, digest_of(image.config), store)
+        store.flush(every=_FLUSHED_EVERY)
     _refuse_expensive(built)
     for warning in built.warnings:
         reporter(Warned(variant.id, warning))

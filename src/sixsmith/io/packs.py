@@ -1,7 +1,7 @@
 """Many small records in one file.
 
 A build of sixty packages derives a few hundred facts, and a file for each costs more than most of them took to find out. So
-while a build goes on, lasting facts (`LASTING`: they follow from bytes alone, and would be found the same again) gather in
+while a build goes on, lasting facts (`LASTING`: they follow from bytes and plans alone, and would be found the same again) gather in
 memory and are written together, as one *pack*:
 
     magic · length of the index · sha256 of the index · index: (kind, key, last use, size) of each record · the records, sealed as ever
@@ -40,8 +40,8 @@ from sixsmith.model.compression import Bytes
 
 __all__ = ["LASTING", "Fact", "Pack", "Packs", "render_pack"]
 
-LASTING = frozenset(["database", "diff-id", "family", "layer", "member", "members", "package", "tree", "validated", CONTENT])
-"""The kinds of records that may gather. All others (pins, receipts, images, measures) stand alone, and at once."""
+LASTING = frozenset(["database", "diff-id", "family", "image", "layer", "member", "members", "package", "tree", "validated", CONTENT])
+"""The kinds of records that may gather. All others (pins, receipts, measures) stand alone, and at once."""
 
 _MAGIC = b"sixsmith pack 1\n"
 _FRONT = len(_MAGIC) + 8 + 32

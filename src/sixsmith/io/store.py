@@ -35,6 +35,7 @@ import math
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -108,6 +109,7 @@ class Store:
         self._seen_whole: set[Digest] = set()
         self._unsynced: set[Digest] = set()
         self._looked_at: dict[Digest, os.stat_result] = {}
+        self._flushed = time.monotonic()
         self._single_records: set[str] = set()
         self._standing_alone: dict[str, bool] = {}
         self._packs = Packs(f"{root}{os.sep}packs", partial(_write_whole, self._tmp_front))
@@ -355,8 +357,12 @@ class Store:
         self._packs.gathering -= 1
         self.flush()
 
-    def flush(self) -> None:
-        """Write the facts that have gathered. Raises StoreError."""
+    def flush(self, *, every: float = 0.0) -> None:
+        """Write the facts that have gathered, unless that was done less than `every` seconds ago. Raises StoreError."""
+        now = time.monotonic()
+        if now - self._flushed < every:
+            return
+        self._flushed = now
         with self._disk("write"):
             self._packs.flush()
 
