@@ -236,28 +236,32 @@ def render_installed(packages: Iterable[InstalledPackage]) -> bytes:
     lines: list[str] = []
     late: list[str] = []
     for package in packages:
-        _render_record(package, lines)
+        lines += _record_lines(package.record)
         late += _late_lines(package)
         if package.directories:
             lines += late
             late = []
         for directory in package.directories.values():
             lines.append("F:" + directory.path)
-            if directory.permissions != DIRECTORY:
-                lines.append(f"M:{directory.permissions}")
+            permissions = directory.permissions
+            if permissions is not DIRECTORY and permissions != DIRECTORY:
+                lines.append(f"M:{permissions}")
             for file in directory.files.values():
                 lines.append("R:" + file.name)
-                if file.permissions != FILE:
-                    lines.append(f"a:{file.permissions}")
+                permissions = file.permissions
+                if permissions is not FILE and permissions != FILE:
+                    lines.append(f"a:{permissions}")
                 if file.checksum:
                     lines.append("Z:" + file.checksum)
         lines.append("")
-    return "".join([line + "\n" for line in lines]).encode("utf-8", "surrogateescape")
+    lines.append("")
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _render_record(package: InstalledPackage, lines: list[str]) -> None:
-    record = package.record
-    lines += (f"C:{record.checksum}", f"P:{record.name}", f"V:{record.version}")
+@lru_cache(maxsize=2048)
+def _record_lines(record: PackageRecord) -> list[str]:
+    """What an index says of a package, line by line. Nobody changes a record that is in a database, nor this list."""
+    lines = [f"C:{record.checksum}", f"P:{record.name}", f"V:{record.version}"]
     if record.arch:
         lines.append(f"A:{record.arch}")
     lines += (
@@ -279,6 +283,7 @@ def _render_record(package: InstalledPackage, lines: list[str]) -> None:
     for letter, words in (("D", record.depends), ("p", record.provides), ("i", record.install_if)):
         if words:
             lines.append(f"{letter}:{' '.join(map(_spelled, words))}")
+    return lines
 
 
 def _late_lines(package: InstalledPackage) -> list[str]:
