@@ -39,6 +39,7 @@ from sixsmith.variant import Variant
 
 if TYPE_CHECKING:
     from sixsmith.lock import Lock, LockedCell
+    from sixsmith.oci.validate import Findings
 
 __all__ = ["BuiltFamily", "BuiltImage", "BuiltTag", "Line", "build_family", "build_image", "write_output"]
 
@@ -142,11 +143,13 @@ def build_image(
     supply: Supply,
     store: Store,
     parents: dict[str, ImageBase] | None = None,
+    memory: dict[str, Findings] | None = None,
     reporter: Reporter = silent,
 ) -> BuiltImage:
     """The image of a plan, in the store and validated. One that was made before is known by its plan's id.
 
-    One that others stand on goes to `parents`, while all that they will ask is at hand. Raises what its steps raise;
+    One that others stand on goes to `parents`, while all that they will ask is at hand. `memory` holds what is known of
+    layers from one image to the next. Raises what its steps raise;
     nothing refers to what they wrote then.
     """
     started = time.perf_counter()
@@ -198,7 +201,7 @@ def build_image(
         )
         store.put(image.config)
         store.put(image.manifest)
-        _refuse_broken(variant, image.descriptor, store)
+        _refuse_broken(variant, image.descriptor, store, memory)
         built = BuiltImage(
             variant, plan, image.descriptor, image.size, layers, assembly.warnings, False, time.perf_counter() - started
         )
@@ -237,6 +240,7 @@ class Line:
         self._reporter = reporter
         self._built: dict[str, BuiltImage] = {}
         self._bases: dict[str, ImageBase] = {}
+        self._findings: dict[str, Findings] = {}
         self._answers = Answers(store.record(*_ANSWERS))
         self._parents = {cell.parent for cell in family.cells if cell.parent is not None}
 
@@ -310,6 +314,7 @@ class Line:
                 self._supply.forget()
                 self._built.clear()
                 self._bases.clear()
+                self._findings.clear()
                 self._built[variant.id] = self._build(variant)
         return self._built[variant.id]
 
@@ -318,7 +323,13 @@ class Line:
             plan, base = self.plan(variant)
             parents = self._bases if variant.id in self._parents else None
             return build_image(
-                plan, base, supply=self._supply, store=self._store, parents=parents, reporter=self._reporter
+                plan,
+                base,
+                supply=self._supply,
+                store=self._store,
+                parents=parents,
+                memory=self._findings,
+                reporter=self._reporter,
             )
         except FileMissing as error:
             if error.hint is not None or self._lock is None or not self._lock.holds(variant):
@@ -438,11 +449,11 @@ def _advise(variant: Variant, today: date, reporter: Reporter) -> None:
             reporter(Warned("", str(advice)))
 
 
-def _refuse_broken(variant: Variant, descriptor: Descriptor, store: Store) -> None:
+def _refuse_broken(variant: Variant, descriptor: Descriptor, store: Store, memory: dict[str, Findings] | None) -> None:
     """An image is done when it is valid, not before."""
     from sixsmith.oci.validate import validate_image
 
-    problems = validate_image(store, descriptor)
+    problems = validate_image(store, descriptor, memory=memory)
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise FormatError(f"{variant.id}: the image is not valid:\n{listed}", hint="this is a bug in sixsmith")

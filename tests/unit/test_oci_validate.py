@@ -264,6 +264,22 @@ def test_layers_are_looked_into_once(store: Store, monkeypatch: pytest.MonkeyPat
     assert validate_image(store, descriptor) == []
 
 
+def test_what_records_say_is_kept_in_memory_and_the_layer_is_still_missed(store: Store) -> None:
+    descriptor = image(store, tar(GOOD))
+    memory: dict[str, validate.Findings] = {}
+    assert validate_image(store, descriptor, memory=memory) == []
+    assert memory == {}, "found by looking, not in a record"
+    assert validate_image(store, descriptor, memory=memory) == []
+    assert len(memory) == 1
+    for path in store.record_file("validated", "x").parent.iterdir():
+        path.write_bytes(b"damaged")
+    assert validate_image(store, descriptor, memory=memory) == []
+    (layer,) = [key.partition("+")[0] for key in memory]
+    store.discard(digest_of(store.read(Digest(layer))))
+    (problem,) = validate_image(store, descriptor, memory=memory)
+    assert "is missing" in problem.message
+
+
 class TestIndexes:
     def index(self, store: Store, *entries: dict[str, Any], **more: Any) -> Descriptor:
         raw = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries, **more}).encode()

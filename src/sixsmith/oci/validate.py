@@ -40,7 +40,7 @@ from sixsmith.oci.spec import (
     parse_manifest,
 )
 
-__all__ = ["validate_image", "vouch"]
+__all__ = ["Findings", "validate_image", "vouch"]
 
 _CHECKS = 1
 """Counts up when a check is added: older findings are not believed then."""
@@ -50,7 +50,7 @@ _MAX_SHOWN = 20  # findings of one kind in one layer; a broken archive may have 
 _END = bytes(2 * BLOCK)
 
 
-class _Findings(msgspec.Struct, frozen=True):
+class Findings(msgspec.Struct, frozen=True):
     """What looking into a layer found. `needs` are directories, and `links` link targets, that lower layers must have."""
 
     checks: int
@@ -61,15 +61,20 @@ class _Findings(msgspec.Struct, frozen=True):
 
 
 def validate_image(
-    blobs: BlobReader, descriptor: Descriptor, *, name: str = "image", deep: bool = False
+    blobs: BlobReader,
+    descriptor: Descriptor,
+    *,
+    name: str = "image",
+    deep: bool = False,
+    memory: dict[str, Findings] | None = None,
 ) -> list[Problem]:
     """Everything that is wrong with an image, or with all images of an index. An empty list means sound.
 
     `descriptor` is the manifest's or index's; its platform, where it has one, is held against the config. `name` is what
-    the problems' places begin with. When `blobs` can keep records, layers are looked into once. Raises nothing for what
-    is wrong with the image; a store that fails in another way than lacking a blob is still a StoreError.
+    the problems' places begin with. When `blobs` can keep records, layers are looked into once; `memory` holds what these
+    say from one call to the next. Raises nothing for what is wrong with the image; a store that fails in another way than lacking a blob is still a StoreError.
     """
-    validation = _Validation(blobs, deep)
+    validation = _Validation(blobs, deep, {} if memory is None else memory)
     validation.descriptor(descriptor, name, depth=0)
     return validation.problems
 
@@ -84,16 +89,17 @@ def vouch(
     """
     looks = _TarLooks(entries)
     faults = [*looks.faults(), *(_end_faults(tar, entries) if tar is not None else ())]
-    findings = _Findings(_CHECKS, diff_id, tuple(faults), *looks.open_ends())
+    findings = Findings(_CHECKS, diff_id, tuple(faults), *looks.open_ends())
     blobs.keep("validated", _record_key(descriptor), msgspec.json.encode(findings))
 
 
 class _Validation:
     """One look at one image; the problems so far."""
 
-    def __init__(self, blobs: BlobReader, deep: bool) -> None:
+    def __init__(self, blobs: BlobReader, deep: bool, memory: dict[str, Findings]) -> None:
         self.blobs = blobs
         self.deep = deep
+        self.memory = memory
         self.problems: list[Problem] = []
 
     def problem(self, where: str, message: str, hint: str | None = None) -> None:
@@ -235,7 +241,7 @@ class _Validation:
                     self.needs(findings, below, place)
             below.append(layer)
 
-    def layer(self, layer: Descriptor, where: str) -> _Findings | None:
+    def layer(self, layer: Descriptor, where: str) -> Findings | None:
         """What is in a layer, from memory or by looking. None when it is not there or not what its digest says."""
         try:
             size = self.blobs.size(layer.digest)
@@ -255,13 +261,20 @@ class _Validation:
                 keep("validated", _record_key(layer), msgspec.json.encode(findings))
         return findings
 
-    def remembered(self, layer: Descriptor) -> _Findings | None:
+    def remembered(self, layer: Descriptor) -> Findings | None:
+        key = _record_key(layer)
+        known = self.memory.get(key)
+        if known is not None:
+            return known
         record = getattr(self.blobs, "record", None)
-        payload = record("validated", _record_key(layer)) if record is not None else None
+        payload = record("validated", key) if record is not None else None
         if payload is None:
             return None
-        findings = msgspec.json.decode(payload, type=_Findings)
-        return findings if findings.checks == _CHECKS else None
+        findings = msgspec.json.decode(payload, type=Findings)
+        if findings.checks != _CHECKS:
+            return None
+        self.memory[key] = findings
+        return findings
 
     def blob(self, layer: Descriptor, where: str) -> bytes | None:
         try:
@@ -272,7 +285,7 @@ class _Validation:
             self.problem(where, f"blob {layer.digest} is missing ({error.message})")
         return None
 
-    def needs(self, findings: _Findings, below: Sequence[Descriptor], where: str) -> None:
+    def needs(self, findings: Findings, below: Sequence[Descriptor], where: str) -> None:
         """Directories and link targets that the layer itself does not have: do the lower layers?"""
         directories: set[str] = {""}
         files: set[str] = set()
@@ -307,7 +320,7 @@ def _same_platform(one: Platform, other: Platform) -> bool:
     return full(one) == full(other)
 
 
-def _look_into(blob: bytes, layer: Descriptor) -> _Findings:
+def _look_into(blob: bytes, layer: Descriptor) -> Findings:
     faults = []
     found = "gzip" if blob[:2] == b"\x1f\x8b" else "zstd" if blob[:4] == b"\x28\xb5\x2f\xfd" else "tar"
     said = re.split(r"[.+]", layer.media_type)[-1]
@@ -316,14 +329,14 @@ def _look_into(blob: bytes, layer: Descriptor) -> _Findings:
     try:
         tar = inflate_layer(blob, what="layer")
     except FormatError as error:
-        return _Findings(_CHECKS, "", (*faults, error.message))
+        return Findings(_CHECKS, "", (*faults, error.message))
     try:
         entries = parse_tar(tar, what="layer")
     except FormatError as error:
-        return _Findings(_CHECKS, digest_of(tar), (*faults, error.message))
+        return Findings(_CHECKS, digest_of(tar), (*faults, error.message))
     looks = _TarLooks(entries)
     faults += [*looks.faults(), *_end_faults(tar, entries)]
-    return _Findings(_CHECKS, digest_of(tar), tuple(faults), *looks.open_ends())
+    return Findings(_CHECKS, digest_of(tar), tuple(faults), *looks.open_ends())
 
 
 def _end_faults(tar: Bytes, entries: Sequence[TarEntry]) -> Iterator[str]:
