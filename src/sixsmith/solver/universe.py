@@ -176,18 +176,17 @@ class Package:
 
     def _find_live(self) -> tuple[tuple[Name, VersionKey | None], ...]:
         record, universe = self.record, self.universe
-        own = self.name  # a package may provide its own name again
         if record.offers_twice:
             return self.offers
         names = universe.names
         found = []
         for text, key in record.offered:
             name = names.get(text)
-            if name is None and universe.is_contested(text, record.checksum):
+            # its own name, which it may provide again, is never quiet
+            if name is None and (text == record.name or universe.is_contested(text, record.checksum)):
                 name = universe.name(text)
             if name is not None:
                 found.append((name, key))
-        assert own.text in names
         return tuple(found)
 
     @property
@@ -419,7 +418,10 @@ class Universe:
 
     def is_contested(self, text: str, checksum: str) -> bool:
         """Whether anything but the package with this checksum is called `text` or provides it."""
-        return any(index.sole_provider(text) not in ("", checksum) for index, _ in self._sources)
+        for index, _ in self._sources:  # noqa: SIM110  # asked of every provided name: a generator takes twice as long
+            if index.sole_provider(text) not in ("", checksum):
+                return True
+        return False
 
     def _catch_up(self, name: Name, package: Package, version: VersionKey | None) -> None:
         """What has happened to a name while it was quiet; `package` alone provides it."""
