@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 
@@ -146,15 +147,10 @@ class PackageRecord:
         """`provides`, parsed: each name with the key of its version, None where it has none."""
         found = self._offered
         if found is None:
-            offered: list[tuple[str, VersionKey | None]] = []
-            for word in self.provides:
-                plain = _PLAIN_OFFER.fullmatch(word)
-                if plain is None or (plain[2] is not None and not is_valid_version(plain[2])):
-                    entry = self._parsed((word,), "provides")[0]
-                    offered.append((entry.name, entry.version_key))
-                else:
-                    offered.append((plain[1], None if plain[2] is None else version_key(plain[2])))
-            found = self._offered = tuple(offered)
+            try:
+                found = self._offered = _offered_by(self.provides)
+            except FormatError as error:
+                raise self._malformed("provides", error) from None
         return found
 
     @property
@@ -182,13 +178,30 @@ class PackageRecord:
         try:
             return tuple([Dependency.parse(word) for word in words])
         except FormatError as error:
-            raise FormatError(f"{self.name}-{self.version}: {field}: {error.message}", hint=error.hint) from None
+            raise self._malformed(field, error) from None
+
+    def _malformed(self, field: str, error: FormatError) -> FormatError:
+        return FormatError(f"{self.name}-{self.version}: {field}: {error.message}", hint=error.hint)
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}"
 
     def __repr__(self) -> str:
         return f"PackageRecord({str(self)!r})"
+
+
+@lru_cache(maxsize=4096)
+def _offered_by(provides: tuple[str, ...]) -> tuple[tuple[str, VersionKey | None], ...]:
+    """What these words offer. A package is in an index and in the databases of all images that have it."""
+    offered: list[tuple[str, VersionKey | None]] = []
+    for word in provides:
+        plain = _PLAIN_OFFER.fullmatch(word)
+        if plain is None or (plain[2] is not None and not is_valid_version(plain[2])):
+            entry = Dependency.parse(word)
+            offered.append((entry.name, entry.version_key))
+        else:
+            offered.append((plain[1], None if plain[2] is None else version_key(plain[2])))
+    return tuple(offered)
 
 
 def _parse_record(text: str) -> PackageRecord:
