@@ -244,16 +244,17 @@ def sorted_out(data_tar: Bytes, what: str) -> tuple[list[TarEntry], str]:
     left_out = ""
     for entry in iter_tar(data_tar, what=what, raw=True):
         path = entry.path
-        if path.startswith("."):
+        if path[0] == ".":
             left_out = left_out or path
             continue
         if not _is_plain(path):
             raise FormatError(f"{what}: malicious or impossible file name {path[:200]!r}")
         if entry.kind != "directory":
-            name = path.rpartition("/")[2]
-            if name.startswith(_KEPT) and len(name) > len(_KEPT):
-                left_out = left_out or path
-                continue
+            if _KEPT in path:
+                name = path.rpartition("/")[2]
+                if name.startswith(_KEPT) and len(name) > len(_KEPT):
+                    left_out = left_out or path
+                    continue
             if entry.kind == "hardlink" and not _is_plain(entry.target):
                 raise FormatError(f"{what}: '{path}' is a hard link to {entry.target[:200]!r}")
             if entry.kind == "symlink" and ("\0" in entry.target or not 0 < len(entry.target) < 4096):
@@ -266,7 +267,7 @@ def sorted_out(data_tar: Bytes, what: str) -> tuple[list[TarEntry], str]:
 
 def _is_plain(path: str) -> bool:
     """Whether a name is relative, without empty, `.` or `..` parts and control characters (the common case, fast)."""
-    if path.isprintable() and path[:1] not in ("/", ".", "") and "//" not in path and "/." not in path:
+    if path.isprintable() and "//" not in path and "/." not in path and path and path[0] not in "/.":
         return path[-1] != "/"
     if _CONTROL_CHARACTER.search(path):
         return False

@@ -8,6 +8,7 @@ Sources: POSIX.1-2008 pax interchange format; GNU tar manual, "Basic Tar Format"
 from __future__ import annotations
 
 import struct
+from binascii import unhexlify
 from collections.abc import Iterator
 from typing import Literal
 from zlib import adler32
@@ -30,6 +31,8 @@ MAX_PATH = 4096
 _MAX_PAX = 1 << 20
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
+_FIELDS = struct.Struct("100s24s12s12s8sB100s72s16s155s12x")
+"""The same as it is read: mode, uid and gid together, magic and owner names together, both devices together."""
 _KINDS: dict[int, Kind] = {
     ord("0"): "file",
     0: "file",
@@ -64,6 +67,8 @@ _XATTR = "SCHILY.xattr."
 
 _MAX_ID = 8**7
 _MAX_NUMBER = 8**11
+_NO_BLOCK = bytes(BLOCK)
+_NO_DEVICE = (0, 0)
 _NO_OWNER_NAMES = bytes(64)
 _NO_PREFIX = bytes(167)
 _BLANKS_SUM = 8 * ord(" ")
@@ -118,25 +123,35 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
     end = len(view)
     position = start = count = 0
     fields = _Fields(what)
-    number, numbers = fields.number, fields.numbers
-    pax: dict[str, bytes] = {}
+    numbers, permissions, owners = fields.numbers, fields.permissions, fields.owners
+    pax: dict[str, bytes] | None = None
+    checksum: bytes | None = None
     long_name = long_link = None
     while position + BLOCK <= end:
-        block = bytes(view[position : position + BLOCK])
-        if not block[0] and not block.strip(b"\0"):
-            position += BLOCK
-            continue  # zero blocks end an archive; concatenated ones (several gzip members) go on after them
-        _check_header_sum(block, what, position)
-        field = block[124:136]
-        size = numbers[field] if field in numbers else number(field, "size")
+        name_bytes, rights, size_field, mtime_field, sum_field, type_flag, link, owner_field, device_field, prefix = (
+            _FIELDS.unpack_from(view, position)
+        )
         body = position + BLOCK
-        type_flag = block[156]
+        block = view[position:body]
+        if not name_bytes[0] and block.tobytes() == _NO_BLOCK:
+            position = body
+            continue  # zero blocks end an archive; concatenated ones (several gzip members) go on after them
+        try:
+            promised = int(sum_field.partition(b"\0")[0], 8)  # which takes blanks on both sides, as tar does
+        except ValueError:
+            raise FormatError(f"{what}: damaged tar header at {position}") from None
+        # adler32's low half is the sum of the bytes plus one, modulo 65521; the sum's own field counts as blanks
+        if ((adler32(block) & 0xFFFF) - (adler32(sum_field) & 0xFFFF) + _BLANKS_SUM - promised) % 65521:
+            raise FormatError(f"{what}: damaged tar header at {position} (checksum)")
+        size = numbers.get(size_field)
+        if size is None:
+            size = fields.number(size_field, "size")
         if type_flag == _PAX or type_flag in _LONG_NAMES:
             if size > _MAX_PAX or body + size > end:
                 raise FormatError(f"{what}: extended header at {position} is truncated or absurdly large")
-            content = bytes(view[body : body + size])
+            content = view[body : body + size].tobytes()
             if type_flag == _PAX:
-                pax = fields.pax(content)
+                pax, checksum = fields.pax(content)
             elif type_flag == _LONG_NAME:
                 long_name = content.rstrip(b"\0")
             elif type_flag == _LONG_LINK:
@@ -145,20 +160,17 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
             continue
         kind = _KINDS.get(type_flag)
         if kind is None:
-            raise FormatError(f"{what}: member of unknown type {block[156:157]!r} at {position}")
-        name_bytes = block[:100].partition(b"\0")[0]
-        owner = fields.owner(block[257:329])
-        if block[345] and owner.is_ustar:
-            name_bytes = block[345:500].partition(b"\0")[0] + b"/" + name_bytes
+            raise FormatError(f"{what}: member of unknown type {bytes([type_flag])!r} at {position}")
+        name_bytes = name_bytes.partition(b"\0")[0]
+        owner = owners.get(owner_field) or fields.owner(owner_field)
+        if prefix[0] and owner.is_ustar:
+            name_bytes = prefix.partition(b"\0")[0] + b"/" + name_bytes
+        if long_name is not None:
+            name_bytes = long_name
         if pax:
-            if "path" in pax:
-                name_bytes = pax["path"]
-            elif long_name is not None:
-                name_bytes = long_name
+            name_bytes = pax.get("path", name_bytes)
             if "size" in pax:
                 size = _decimal(pax["size"], what, "size")
-        elif long_name is not None:
-            name_bytes = long_name
         if kind != "file" and kind != "hardlink":
             size = 0
         if body + size > end:
@@ -166,7 +178,9 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
         path = _raw_path(name_bytes, what) if raw else _path(name_bytes, what, strip)
         target = ""
         if kind == "symlink" or kind == "hardlink":
-            raw_link = pax.get("linkpath", long_link if long_link is not None else block[157:257].partition(b"\0")[0])
+            raw_link = long_link if long_link is not None else link.partition(b"\0")[0]
+            if pax:
+                raw_link = pax.get("linkpath", raw_link)
             if kind == "symlink":
                 target = _text(raw_link)
             else:
@@ -176,23 +190,22 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
             raise FormatError(f"{what}: more than {MAX_ENTRIES} members")
         if kind == "file" and name_bytes.endswith(b"/"):
             kind = "directory"  # pre-POSIX archives mark directories by the slash alone
-        mode, uid, gid = fields.permissions(block[100:124])
-        mtime = number(block[136:148], "mtime")
+        mode, uid, gid = permissions.get(rights) or fields.rights(rights)
+        mtime = numbers.get(mtime_field)
+        if mtime is None:
+            mtime = fields.number(mtime_field, "mtime")
         uname, gname = owner.uname, owner.gname
         xattrs: tuple[tuple[str, bytes], ...] = ()
-        checksum = None
         if pax:
-            checksum = _checksum(pax, what)
-            if len(pax) > 1 or checksum is None:
-                xattrs = _xattrs(pax)
-                uid = _decimal(pax["uid"], what, "uid") if "uid" in pax else uid
-                gid = _decimal(pax["gid"], what, "gid") if "gid" in pax else gid
-                mtime = _seconds(pax["mtime"], what) if "mtime" in pax else mtime
-                uname = _text(pax["uname"]) if "uname" in pax else uname
-                gname = _text(pax["gname"]) if "gname" in pax else gname
-        device = (0, 0)
+            xattrs = _xattrs(pax)
+            uid = _decimal(pax["uid"], what, "uid") if "uid" in pax else uid
+            gid = _decimal(pax["gid"], what, "gid") if "gid" in pax else gid
+            mtime = _seconds(pax["mtime"], what) if "mtime" in pax else mtime
+            uname = _text(pax["uname"]) if "uname" in pax else uname
+            gname = _text(pax["gname"]) if "gname" in pax else gname
+        device = _NO_DEVICE
         if kind == "char" or kind == "block":
-            device = (number(block[329:337], "device"), number(block[337:345], "device"))
+            device = (fields.number(device_field[:8], "device"), fields.number(device_field[8:], "device"))
         yield TarEntry(
             path,
             kind,
@@ -210,12 +223,11 @@ def iter_tar(data: Bytes, *, what: str, strip: bool = False, raw: bool = False) 
             start,
             body,
         )
-        position = body + size + (-size % BLOCK)
-        start = position
-        pax, long_name, long_link = {}, None, None
+        position = start = body + size + (-size % BLOCK)
+        pax = checksum = long_name = long_link = None
     if view[position:].tobytes().strip(b"\0"):
         raise FormatError(f"{what}: truncated tar header at {position}")
-    if pax or long_name or long_link:
+    if pax is not None or long_name or long_link:
         raise FormatError(f"{what}: ends after an extended header")
 
 
@@ -228,57 +240,72 @@ class _Owner(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Fields:
-    """Header fields of one archive, parsed once each: modes, owners and times are nearly always those of a neighbour."""
+    """Header fields of one archive, parsed once each: modes, owners and times are nearly always those of a neighbour.
+
+    `numbers`, `permissions` (mode, uid, gid) and `owners` are what was parsed, by the bytes of the field; what is not in
+    them yet, the methods parse.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
         self.numbers: dict[bytes, int] = {}
-        self._permissions: dict[bytes, tuple[int, int, int]] = {}
-        self._owners: dict[bytes, _Owner] = {}
-        self._pax: dict[bytes, dict[str, bytes]] = {}
+        self.permissions: dict[bytes, tuple[int, int, int]] = {}
+        self.owners: dict[bytes, _Owner] = {}
+        self._records: dict[bytes, dict[str, bytes]] = {}
 
     def number(self, field: bytes, name: str) -> int:
-        value = self.numbers.get(field)
-        if value is None:
-            value = self.numbers[field] = _number(field, self._what, name)
+        value = self.numbers[field] = _number(field, self._what, name)
         return value
 
-    def permissions(self, field: bytes) -> tuple[int, int, int]:
+    def rights(self, field: bytes) -> tuple[int, int, int]:
         """Mode, uid and gid of the three fields that stand together."""
-        value = self._permissions.get(field)
-        if value is None:
-            mode, uid, gid = (
-                self.number(field[:8], "mode"),
-                self.number(field[8:16], "uid"),
-                self.number(field[16:], "gid"),
-            )
-            value = self._permissions[field] = (mode & 0o7777, uid, gid)
+        mode, uid, gid = (
+            self.number(field[:8], "mode"),
+            self.number(field[8:16], "uid"),
+            self.number(field[16:], "gid"),
+        )
+        value = self.permissions[field] = (mode & 0o7777, uid, gid)
         return value
 
     def owner(self, field: bytes) -> _Owner:
         """Magic and owner names, which stand together."""
-        value = self._owners.get(field)
-        if value is None:
-            names = [_text(name.partition(b"\0")[0]) for name in (field[8:40], field[40:])]
-            value = self._owners[field] = _Owner(field[:6] == b"ustar\0", *names)
+        names = [_text(name.partition(b"\0")[0]) for name in (field[8:40], field[40:])]
+        value = self.owners[field] = _Owner(field[:6] == b"ustar\0", *names)
         return value
 
-    def pax(self, content: bytes) -> dict[str, bytes]:
-        """As `_parse_pax`. abuild's records end with a checksum, and what stands before it repeats from file to file."""
+    def pax(self, content: bytes) -> tuple[dict[str, bytes], bytes | None]:
+        """The records that matter here, and abuild's checksum. Its records end with that, and what stands before repeats
+        from file to file. Raises FormatError."""
         front, mark, checksum = content.partition(_CHECKSUM_RECORD)
-        if len(checksum) != 41 or checksum[40] != 10 or not mark:
-            return _parse_pax(content, self._what)
-        records = self._pax.get(front)
+        if mark and len(checksum) == 41 and checksum[40] == 10:
+            records = self._records.get(front)
+            if records is None:
+                records = self._front(front)
+            if records is not None:
+                return records, _sha1(checksum[:40], self._what)
+        records = self._records.get(content)
         if records is None:
-            try:
-                records = _parse_pax(front, self._what)
-            except FormatError:  # the mark stands inside another record
-                return _parse_pax(content, self._what)
-            if front.endswith(b"\0"):
-                return _parse_pax(content, self._what)  # padding: what follows it is not read
-            records = {key: value for key, value in records.items() if key in _READ or key.startswith(_XATTR)}
-            self._pax[front] = records
-        return {**records, _CHECKSUM_KEY: checksum[:40]}
+            records = _that_matter(_parse_pax(content, self._what))
+            if _CHECKSUM_KEY in records:
+                return records, _sha1(records[_CHECKSUM_KEY], self._what)
+            if len(content) <= BLOCK:
+                self._records[content] = records
+        return records, None
+
+    def _front(self, front: bytes) -> dict[str, bytes] | None:
+        """The records before the checksum; None where the mark was no beginning of a record after all."""
+        if front.endswith(b"\0"):
+            return None  # padding: what follows it is not read
+        try:
+            records = _that_matter(_parse_pax(front, self._what))
+        except FormatError:  # the mark stands inside another record
+            return None
+        self._records[front] = records
+        return records
+
+
+def _that_matter(records: dict[str, bytes]) -> dict[str, bytes]:
+    return {key: value for key, value in records.items() if key in _READ or key.startswith(_XATTR)}
 
 
 def tar_header(entry: TarEntry) -> bytes:
@@ -404,21 +431,6 @@ def _parse_pax(content: bytes, what: str) -> dict[str, bytes]:
     return records
 
 
-def _check_header_sum(block: bytes, what: str, position: int) -> None:
-    field = block[148:156]
-    try:
-        expected = int(field.partition(b"\0")[0], 8)  # which takes blanks on both sides, as tar does
-    except ValueError:
-        raise FormatError(f"{what}: damaged tar header at {position}") from None
-    # adler32's low half is the sum of the bytes plus one, modulo 65521: exact for 512 bytes of ASCII, or 256 of any
-    if block.isascii():
-        total = (adler32(block) & 0xFFFF) - 1
-    else:  # headers in packages often hold a checksum of the content where a link's target would stand
-        total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
-    if total - sum(field) + 256 != expected:
-        raise FormatError(f"{what}: damaged tar header at {position} (checksum)")
-
-
 def _number(field: bytes, what: str, name: str) -> int:
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
@@ -430,9 +442,12 @@ def _number(field: bytes, what: str, name: str) -> int:
     digits = field.split(b"\0", 1)[0].strip()
     if not digits:
         return 0
-    if digits.translate(None, b"01234567"):
-        raise FormatError(f"{what}: damaged {name} in a tar header")
-    return int(digits, 8)
+    try:
+        if digits.isdigit():
+            return int(digits, 8)
+    except ValueError:
+        pass
+    raise FormatError(f"{what}: damaged {name} in a tar header")
 
 
 def _decimal(value: bytes, what: str, name: str) -> int:
@@ -452,12 +467,9 @@ def _xattrs(pax: dict[str, bytes]) -> tuple[tuple[str, bytes], ...]:
     return tuple(sorted([(key[13:], value) for key, value in pax.items() if key.startswith(_XATTR)]))
 
 
-def _checksum(pax: dict[str, bytes], what: str) -> bytes | None:
-    text = pax.get(_CHECKSUM_KEY)
-    if text is None:
-        return None
+def _sha1(digits: bytes, what: str) -> bytes:
     try:
-        checksum = bytes.fromhex(text.decode("ascii"))
+        checksum = unhexlify(digits)
     except ValueError:
         checksum = b""
     if len(checksum) != 20:
