@@ -146,7 +146,7 @@ def test_applets_and_their_places_are_read_from_the_binary(roots: Callable[[str]
     root = roots(release)
     listed = chroot(root, ["/bin/busybox", "--list-full"]).stdout.decode().split()
     assert len(listed) > 300
-    assert list(busybox.applet_links((root / "bin/busybox").read_bytes())) == listed
+    assert list(busybox.applet_links(Inline((root / "bin/busybox").read_bytes()))) == listed
 
 
 @pytest.mark.parametrize("release", ["3.12.12", "3.20.3"])
@@ -158,10 +158,10 @@ def test_applets_of_a_foreign_binary_are_those_of_its_sibling(
     with tarfile.open(archive) as tar:
         file = tar.extractfile("./bin/busybox")
         assert file is not None
-        links = busybox.applet_links(file.read())
+        links = busybox.applet_links(Inline(file.read()))
         linked = {member.name[2:] for member in tar if member.issym() and member.linkname == "/bin/busybox"}
     assert set(links) <= linked | {"linuxrc"}
-    assert links == busybox.applet_links((roots(release) / "bin/busybox").read_bytes())
+    assert links == busybox.applet_links(Inline((roots(release) / "bin/busybox").read_bytes()))
 
 
 NAMES = ["a", "www", "nginx", "nobody", "root", "x.y", "x-1", "_a", "A:b", "a$", "9", "ü", "foo@bar", "a/b"]

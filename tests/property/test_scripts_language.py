@@ -13,7 +13,7 @@ from sixsmith.rootfs.scripts.busybox import applet_links
 from sixsmith.rootfs.scripts.certificates import subject_hash
 from sixsmith.rootfs.scripts.patterns import basic_regex, glob_regex
 from sixsmith.rootfs.scripts.syntax import NotUnderstood, parse_script
-from sixsmith.rootfs.tree import Tree
+from sixsmith.rootfs.tree import Inline, Tree
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def test_a_quoted_pattern_matches_itself_only(text: str) -> None:
 def test_any_bytes_are_no_busybox(data: bytes) -> None:
     for binary in (data, b"\0[\0[[\0" + data):
         try:
-            links = applet_links(binary)
+            links = applet_links(Inline(binary))
         except NotUnderstood:
             continue
         assert links

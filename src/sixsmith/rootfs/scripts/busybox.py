@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import groupby
 
 from sixsmith.rootfs.scripts.syntax import NotUnderstood
+from sixsmith.rootfs.tree import Content
 
 __all__ = ["applet_links", "suid_links", "system_shell", "version"]
 
@@ -71,23 +71,22 @@ _FIXED = {
 }
 
 
+# Answers are remembered by where the bytes stand, not by the bytes: those of busybox are most of a megabyte.
+
+
 @lru_cache(maxsize=4)
-def applet_links(binary: bytes) -> tuple[str, ...]:
+def applet_links(content: Content) -> tuple[str, ...]:
     """Paths (without leading slash) that `busybox --install` links, in its order. Raises NotUnderstood."""
+    binary = content.read()
     names, start, end = _names(binary)
-    length = (len(names) + 1) // 2
-    known = _anchors(names)
-    if sum(count for _, count in known) < 3:
+    if sum(count for _, count in _anchors(names)) < 3:
         raise NotUnderstood("this busybox has too few applets to tell where it installs them")
-    # Overlapping matches are wanted: a lookahead that captures.
-    shape = re.compile(b"(?s)(?=(" + _shape(names, length) + b"))")
-    places: set[bytes] = set()
+    tables: set[bytes] = set()
     for window in _WINDOWS:
-        near = shape.finditer(binary, max(0, start - window), min(len(binary), end + window))
-        places = places or {match.group(1) for match in near}
-    if len(places) != 1:
+        tables = tables or _tables(binary[max(0, start - window) : end + window], names)
+    if len(tables) != 1:
         raise NotUnderstood("where this busybox installs its applets cannot be read from it")
-    table = places.pop()
+    table = tables.pop()
     links = []
     for index, name in enumerate(names):
         directory = _DIRECTORIES[(table[index // 2] >> (4 * (index % 2))) & 15]
@@ -104,8 +103,9 @@ def _names(binary: bytes) -> tuple[list[str], int, int]:
     names = [name.decode("latin-1") for name in binary[start:end].split(b"\0")]
     # zcip is the last name there can be; what follows the table on some machines has no empty name before it.
     in_order = [names[0]]
+    is_name = re.compile(r"[a-z0-9_\[][\w.+\[-]*").fullmatch
     for name in names[1:]:
-        if name <= in_order[-1] or not re.fullmatch(r"[a-z0-9_\[][\w.+\[-]*", name):
+        if name <= in_order[-1] or not is_name(name):
             break
         in_order.append(name)
     if not 10 <= len(in_order) <= 1000:
@@ -121,25 +121,30 @@ def _anchors(names: list[str]) -> list[tuple[int, int]]:
     return [(location, int(count > 1)) for location, count in found.items()]
 
 
-def _shape(names: list[str], length: int) -> bytes:
-    """A regular expression of bytes for the table of locations."""
-    valid = tuple(range(len(_DIRECTORIES)))
-    fixed = {name: (location,) for name, location in _FIXED.items()}
-    halves = [fixed.get(name, valid) for name in names] + [(0,)] * (2 * length - len(names))
-    pieces = [_byte_of(low, high) for low, high in zip(halves[::2], halves[1::2], strict=True)]
-    # most bytes may be anything valid; counted, they compile in a tenth of the time
-    return b"".join(b"%b{%d}" % (piece, len(list(same))) for piece, same in groupby(pieces))
+_NO_LOCATIONS = bytes(max(byte & 15, byte >> 4) >= len(_DIRECTORIES) for byte in range(256))
+"""For each byte whether one of its halves is no location."""
 
 
-@lru_cache(maxsize=64)
-def _byte_of(lows: tuple[int, ...], highs: tuple[int, ...]) -> bytes:
-    """A pattern for the bytes with one of these lower and one of these upper halves."""
-    return b"[" + re.escape(bytes(low | high << 4 for low in lows for high in highs)) + b"]"
+def _tables(near: bytes, names: list[str]) -> set[bytes]:
+    """All that can be the table of locations among these bytes."""
+    length = (len(names) + 1) // 2
+    fixed = [(index, _FIXED[name]) for index, name in enumerate(names) if name in _FIXED]
+    if len(names) % 2:
+        fixed.append((len(names), 0))
+    faults = near.translate(_NO_LOCATIONS)
+    found: set[bytes] = set()
+    at = faults.find(bytes(length))
+    while at >= 0:
+        if all(near[at + index // 2] >> 4 * (index % 2) & 15 == location for index, location in fixed):
+            found.add(near[at : at + length])
+        at = faults.find(bytes(length), at + 1)
+    return found
 
 
-def suid_links(binary: bytes) -> tuple[str, ...]:
+@lru_cache(maxsize=4)
+def suid_links(content: Content) -> tuple[str, ...]:
     """Paths (with leading slash) that `bbsuid --install` links, in its order, read from its text."""
-    links = re.findall(rb"\0(?=(/(?:usr/)?s?bin/[a-z0-9]+)\0)", binary)
+    links = re.findall(rb"\0(?=(/(?:usr/)?s?bin/[a-z0-9]+)\0)", content.read())
     found = [link.decode() for link in links if link not in (b"/bin/busybox", b"/bin/bbsuid", b"/usr/bin/bbsuid")]
     if not found:
         raise NotUnderstood("what this bbsuid links cannot be read from it")
@@ -147,8 +152,9 @@ def suid_links(binary: bytes) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4)
-def system_shell(binary: bytes) -> str:
+def system_shell(content: Content) -> str:
     """The shell that this busybox's `adduser -S` gives: /bin/false up to Alpine 3.8, /sbin/nologin since."""
+    binary = content.read()
     for shell in (b"/sbin/nologin", b"/bin/false"):
         if b"\0" + shell + b"\0" in binary:
             return shell.decode()
@@ -156,9 +162,9 @@ def system_shell(binary: bytes) -> str:
 
 
 @lru_cache(maxsize=4)
-def version(binary: bytes) -> tuple[int, int]:
+def version(content: Content) -> tuple[int, int]:
     """Major and minor version of a busybox binary."""
-    match = re.search(rb"BusyBox v(\d+)\.(\d+)", binary)
+    match = re.search(rb"BusyBox v(\d+)\.(\d+)", content.read())
     if match is None:
         raise NotUnderstood("the version of this busybox cannot be read from it")
     return int(match.group(1)), int(match.group(2))

@@ -14,7 +14,9 @@ from sixsmith.rootfs.tree import TOP, Content, Inline, Node, Tree
 
 __all__ = ["Files", "Refused"]
 
-_MACHINE = frozenset(["proc", "sys"])
+_MACHINE = ("proc/", "sys/")
+_NOT_NAMES = ("", ".", "..")
+_EMPTY = Inline(b"")
 
 
 class Refused(Exception):
@@ -43,10 +45,17 @@ class Files:
             raise Refused("File name too long")
         full = self.absolute(path)
         plain = full.lstrip("/")
-        there = self.tree.nodes.get(plain)
-        if there is not None and plain and not (follow and there.kind == "symlink"):
+        nodes = self.tree.nodes
+        there = nodes.get(plain)
+        if there is None:
+            above, _, name = plain.rpartition("/")
+            directory = nodes.get(above) if above else None
+            is_real = directory is not None and directory.kind == "directory" and name not in _NOT_NAMES
+        else:
+            is_real = plain != "" and not (follow and there.kind == "symlink")
+        if is_real:
             self._forbid_machine(plain)
-            return plain  # nodes stand at real paths: what is there needs no walk
+            return plain  # nodes stand at real paths: what is there, or would be in what is there, needs no walk
         try:
             if follow or full.endswith("/") or full.rpartition("/")[2] in (".", "..", ""):
                 real = self.tree.resolve(full)
@@ -63,8 +72,7 @@ class Files:
         return real
 
     def _forbid_machine(self, real: str) -> None:
-        first, _, rest = real.partition("/")
-        if rest and first in _MACHINE:
+        if real.startswith(_MACHINE):
             raise NotUnderstood(f"/{real} depends on the machine that the script runs on")
 
     def _check_directory(self, real: str) -> None:
@@ -85,9 +93,9 @@ class Files:
         return self._file(real)
 
     def _file(self, real: str) -> Node | None:
-        node = self.tree.get(real)
+        node = self.tree.nodes.get(real)
         if node is not None and node.kind == "hardlink":
-            return self.tree.get(node.target)
+            return self.tree.nodes.get(node.target)
         return node
 
     def is_directory(self, path: str) -> bool:
@@ -102,7 +110,7 @@ class Files:
             real = self.real(path, follow=follow)
         except Refused:
             return False
-        return real in ("", "dev/null") or real in self.tree
+        return real in ("", "dev/null") or real in self.tree.nodes
 
     def names(self, path: str) -> list[str]:
         """Names in a directory, sorted by bytes. Raises Refused."""
@@ -111,17 +119,25 @@ class Files:
             raise Refused("No such file or directory")
         if real and node is not None and node.kind != "directory":
             raise Refused("Not a directory")
-        names = [child.path.rpartition("/")[2] for child in self.tree.children(real)]
-        if not real:
-            names = [node.path for node in self.tree if node.path and "/" not in node.path]
+        front = real + "/" if real else ""
+        start = len(front)
+        names = [
+            other[start:]
+            for other in self.tree.nodes
+            if other.startswith(front) and other.find("/", start) < 0 and other != ""
+        ]
         return sorted(names, key=lambda name: name.encode("utf-8", "surrogateescape"))
 
     def read(self, path: str) -> bytes:
-        """The content of a file. Raises Refused."""
+        """The bytes of a file. Raises Refused."""
+        return self.content(path).read()
+
+    def content(self, path: str) -> Content:
+        """What holds the bytes of a file. Raises Refused."""
         real = self.real(path)
         node = self._file(real)
         if real == "dev/null":
-            return b""
+            return _EMPTY
         if node is None:
             if real == "":
                 raise Refused("Is a directory")
@@ -132,7 +148,7 @@ class Files:
             raise Refused("Is a directory")
         if node.kind != "file":
             raise NotUnderstood(f"/{real} is a {node.kind}")
-        return node.content.read() if node.content is not None else b""
+        return node.content if node.content is not None else _EMPTY
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -171,7 +187,7 @@ class Files:
     def make_symlink(self, path: str, target: str) -> None:
         """symlink(2). Raises Refused when something is there."""
         real = self.real(path, follow=False)
-        if real == "" or real in self.tree:
+        if real == "" or real in self.tree.nodes:
             raise Refused("File exists")
         self._put(Node(real, "symlink", 0o777, 0, 0, self._now, 0, target, (), None, (0, 0), TOP, None))
 

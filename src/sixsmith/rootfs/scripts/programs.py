@@ -13,6 +13,7 @@ from sixsmith.rootfs.scripts.files import Files
 from sixsmith.rootfs.scripts.known import KNOWN, LIKE_BUSYBOX
 from sixsmith.rootfs.scripts.shell import Builtin, Call, Output, Shell, decode
 from sixsmith.rootfs.scripts.syntax import NotUnderstood, parse_script
+from sixsmith.rootfs.tree import Content
 
 __all__ = ["Programs"]
 
@@ -111,12 +112,12 @@ class Programs:
             raise call.unknown(f"what '{name}' does is not known here")
         return program(call)
 
-    def busybox_binary(self) -> bytes:
-        """The bytes of the image's busybox. Raises NotUnderstood when there is none."""
+    def busybox_binary(self) -> Content:
+        """The content of the image's busybox. Raises NotUnderstood when there is none."""
         for path in ("/bin/busybox", "/usr/bin/busybox"):
             node = self.files.node(path)
             if node is not None and node.kind == "file" and node.content is not None:
-                return node.content.read()
+                return node.content
         raise NotUnderstood("there is no busybox in this image")
 
     def has_applet(self, name: str) -> bool:

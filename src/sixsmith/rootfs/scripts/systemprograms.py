@@ -9,6 +9,7 @@ from sixsmith.rootfs.scripts.certificates import c_rehash, run_parts, update_ca_
 from sixsmith.rootfs.scripts.files import Refused
 from sixsmith.rootfs.scripts.options import parse_options
 from sixsmith.rootfs.scripts.shell import Builtin, Call, unknown_value
+from sixsmith.rootfs.tree import Content
 
 __all__ = ["PROGRAMS"]
 
@@ -31,10 +32,10 @@ def busybox_(call: Call) -> int:
     return programs.applet(name, Call(call.shell, [name, *arguments[1:]], call.streams))
 
 
-def _binary(call: Call) -> bytes:
-    """The bytes of the program that was called."""
+def _binary(call: Call) -> Content:
+    """The content of the program that was called."""
     path = call.arguments[0]
-    return call.files.read(call.shell.programs.find(path, call.shell) or path)
+    return call.files.content(call.shell.programs.find(path, call.shell) or path)
 
 
 def _install_links(call: Call, arguments: list[str]) -> int:
