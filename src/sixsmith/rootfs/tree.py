@@ -197,6 +197,9 @@ class Tree:
         plain = path.lstrip("/")
         if self._is_real(plain):
             return plain
+        straight = self._straight(plain)
+        if straight:
+            return straight
         todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
         done: list[str] = []
         links = 0
@@ -226,6 +229,19 @@ class Tree:
         above, _, name = path.rpartition("/")
         directory = self.nodes.get(above)
         return directory is not None and directory.kind == "directory" and above != "" and name not in ("", ".", "..")
+
+    def _straight(self, path: str) -> str:
+        """Where the link at `path` leads when that is the real path of something that is no link, as most are; or ""."""
+        link = self.nodes.get(path)
+        if link is None or link.kind != "symlink":
+            return ""
+        if link.target.startswith("/"):
+            target = link.target[1:]
+        else:
+            above = path.rpartition("/")[0]
+            target = f"{above}/{link.target}" if above else link.target
+        there = self.nodes.get(target)
+        return target if there is not None and there.kind != "symlink" else ""
 
     def find(self, path: str) -> Node | None:
         """The node that `path` leads to, symlinks and hard links followed; None when there is none."""

@@ -63,12 +63,15 @@ class Emulator:
         if _does_nothing(tree, script):
             keep_place(tree)
             return
-        copy = tree.copy()
-        said, status = self._follow(copy, package.name, kind, script, arguments)
-        if status and kind != "trigger":
-            raise script_failed(package.name, kind, f"fails with exit status {status}", said)
-        tree.nodes.clear()  # the same dict: whoever installs may hold on to it
-        tree.nodes.update(copy.nodes)
+        before = dict(tree.nodes)
+        try:
+            said, status = self._follow(tree, package.name, kind, script, arguments)
+            if status and kind != "trigger":
+                raise script_failed(package.name, kind, f"fails with exit status {status}", said)
+        except BaseException:
+            tree.nodes.clear()  # the same dict: whoever installs may hold on to it
+            tree.nodes.update(before)
+            raise
         keep_place(tree)
         if said or status:
             self.messages.append(Message(package.name, kind, re.sub(_UNKNOWN_VALUE, r"(\1)", said), status))

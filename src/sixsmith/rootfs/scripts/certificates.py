@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import re
+from functools import lru_cache
 
 from sixsmith.rootfs.scripts.files import Files, Refused
 from sixsmith.rootfs.scripts.options import parse_options
@@ -26,6 +27,7 @@ _LOCAL = "/usr/local/share/ca-certificates/"
 _CERTS = "/etc/ssl/certs/"
 _CONF = "/etc/ca-certificates.conf"
 _BUNDLE = "ca-certificates.crt"
+_IN_LINKS = str.maketrans(", )(", "__==")
 
 
 def update_ca_certificates(call: Call) -> int:
@@ -93,7 +95,7 @@ def _link_name(path: str) -> str:
     name = path.rpartition("/")[2]
     if len(name) > 4:
         name = name.removesuffix(".crt")
-    return f"ca-cert-{name}.pem".translate(str.maketrans(", )(", "__=="))
+    return f"ca-cert-{name}.pem".translate(_IN_LINKS)
 
 
 def run_parts(call: Call) -> int:
@@ -173,12 +175,11 @@ def _add_certificate(call: Call, path: str, name: str, certificates: dict[int, l
         number = subject_hash(der)
     except (binascii.Error, ValueError, IndexError):
         raise NotUnderstood(f"{path} is no certificate that can be read") from None
-    digest = hashlib.sha1(der, usedforsecurity=False).digest()
     entries = certificates.setdefault(number, [])
-    if any(other == digest for _, other in entries):
+    if any(other == der for _, other in entries):
         call.complain(f"WARNING: Skipping duplicate certificate in file {name}")
         return
-    entries.append((name, digest))
+    entries.append((name, der))
 
 
 def _pem_blocks(text: bytes) -> list[tuple[bytes, bytes]]:
@@ -201,6 +202,9 @@ def _numbered(certificates: dict[int, list[tuple[str, bytes]]], old: dict[str, s
     for number, entries in certificates.items():
         prefix = f"{number:08x}."
         count = len(entries)
+        if count == 1:
+            wanted[prefix + "0"] = entries[0][0]
+            continue
         kept: dict[int, str] = {}
         for name, _ in entries:
             for index in range(count):
@@ -262,6 +266,9 @@ _TEXT_TAGS = {
     0x1E: "utf-16-be",
 }
 
+_ASCII_TAGS = frozenset([0x0C, 0x13, 0x14, 0x16, 0x1A])
+"""Texts that are their own UTF-8 where they are ASCII."""
+
 
 def subject_hash(der: bytes) -> int:
     """OpenSSL's hash of a certificate's subject (X509_NAME_hash, `openssl x509 -subject_hash`).
@@ -274,11 +281,15 @@ def subject_hash(der: bytes) -> int:
     if fields and fields[0][1] == 0xA0:
         fields = fields[1:]
     _, _, start, end = fields[4]  # serial, algorithm, issuer, validity, subject
-    canonical = []
-    for _, _, inner, after in _elements(der, start, end):
-        attributes = [_canonical_attribute(der, *pair[2:]) for pair in _elements(der, inner, after)]
-        canonical.append(_wrapped(0x31, b"".join(sorted(attributes))))
+    canonical = [_canonical_set(der[inner:after]) for _, _, inner, after in _elements(der, start, end)]
     return int.from_bytes(hashlib.sha1(b"".join(canonical), usedforsecurity=False).digest()[:4], "little")
+
+
+@lru_cache(maxsize=1024)
+def _canonical_set(content: bytes) -> bytes:
+    """A set of attributes, nearly always one. Countries and organisations have many certificates."""
+    attributes = [_canonical_attribute(content, *pair[2:]) for pair in _elements(content, 0, len(content))]
+    return _wrapped(0x31, b"".join(sorted(attributes)))
 
 
 def _canonical_attribute(der: bytes, start: int, end: int) -> bytes:
@@ -286,7 +297,7 @@ def _canonical_attribute(der: bytes, start: int, end: int) -> bytes:
     (first, _, _, middle), (_, tag, inner, after) = _elements(der, start, end)
     value = der[inner:after]
     if tag in _TEXT_TAGS:
-        text = value.decode(_TEXT_TAGS[tag]).encode()
+        text = value if tag in _ASCII_TAGS and value.isascii() else value.decode(_TEXT_TAGS[tag]).encode()
         value = b" ".join(text.split()).lower()  # of bytes: ASCII's blanks, and A to Z alone
         tag = 0x0C
     return _wrapped(0x30, der[first:middle] + _wrapped(tag, value))

@@ -119,13 +119,14 @@ class Files:
             raise Refused("No such file or directory")
         if real and node is not None and node.kind != "directory":
             raise Refused("Not a directory")
-        front = real + "/" if real else ""
-        start = len(front)
-        names = [
-            other[start:]
-            for other in self.tree.nodes
-            if other.startswith(front) and other.find("/", start) < 0 and other != ""
-        ]
+        if real:
+            front = real + "/"
+            start = len(front)
+            # most paths do not have it anywhere, which is asked sooner than where
+            below = [other[start:] for other in self.tree.nodes if front in other and other.startswith(front)]
+            names = [name for name in below if "/" not in name]
+        else:
+            names = [other for other in self.tree.nodes if other and "/" not in other]
         return sorted(names, key=lambda name: name.encode("utf-8", "surrogateescape"))
 
     def read(self, path: str) -> bytes:

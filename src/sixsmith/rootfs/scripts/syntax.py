@@ -180,8 +180,12 @@ class AndOr(msgspec.Struct, frozen=True):
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
 _PLAIN = re.compile(r"[^\s'\"\\$`|&;<>()#*?\[\]~{}!=]+")
+_WORD = re.compile(r"[a-z]+|[{}!]")
+"""What may be a reserved word."""
 _BLANK = re.compile(r"(?:[ \t]|\\\n)*")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?$!-]")
+_PLAIN_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-]")
+_PARENTHESES = re.compile(r"[ \t]*\([ \t]*\)")
 _OPERATOR = re.compile(r":?[-=?+]|##?|%%?")
 _REDIRECT = re.compile(r"([0-9]*)(<<-|<<|<>|<&|<|>>|>\||>&|>)|()(&>>|&>)")
 _RESERVED = frozenset(
@@ -232,14 +236,18 @@ class _Parser:
         return NotUnderstood(reason, self.line)
 
     def peek(self, length: int = 1) -> str:
-        return self.text[self.at : self.at + length]
+        at = self.at
+        return self.text[at : at + length]
 
     def blanks(self) -> None:
         """Skips blanks and comments on this line."""
-        match = _BLANK.match(self.text, self.at)
-        if match is not None:
-            self.at = match.end()
-        if self.peek() == "#":
+        char = self.peek()
+        if char and char in " \t\\":
+            match = _BLANK.match(self.text, self.at)
+            if match is not None:
+                self.at = match.end()
+            char = self.peek()
+        if char == "#":
             end = self.text.find("\n", self.at)
             self.at = len(self.text) if end < 0 else end
 
@@ -256,10 +264,11 @@ class _Parser:
     def reserved(self, *words: str) -> str:
         """The reserved word that comes next, when it is one of these; it is not consumed."""
         self.blanks()
-        for word in words:
-            if self.text.startswith(word, self.at) and self.peek(len(word) + 1)[len(word) :] in _WORD_END:
-                return word
-        return ""
+        match = _WORD.match(self.text, self.at)
+        if match is None or match.group() not in words:
+            return ""
+        end = match.end()
+        return match.group() if self.text[end : end + 1] in _WORD_END else ""
 
     def accept(self, *words: str) -> str:
         word = self.reserved(*words)
@@ -462,7 +471,7 @@ class _Parser:
         return Simple(tuple(assignments), tuple(words), tuple(redirects), line)
 
     def _opens_function(self) -> bool:
-        match = re.compile(r"[ \t]*\([ \t]*\)").match(self.text, self.at)
+        match = _PARENTHESES.match(self.text, self.at)
         if match is None:
             return False
         self.at = match.end()
@@ -650,7 +659,7 @@ class _Parser:
         if text.startswith("$'", self.at) and not quoted:
             raise self.fail("$'…' is not understood")
         self.at += 1
-        match = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-]").match(text, self.at)
+        match = _PLAIN_PARAMETER.match(text, self.at)
         if match is None:
             return Literal("$", quoted)
         self.at = match.end()
