@@ -8,9 +8,9 @@ the watched directories, `scripts.tar` the install scripts. Rendering what was p
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import struct
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -115,7 +115,7 @@ class InstalledPackage(msgspec.Struct):
 
 def checksum_text(sha1: bytes) -> str:
     """A SHA-1 as apk writes it: `Q1` and base64."""
-    return "Q1" + base64.b64encode(sha1).decode("ascii")
+    return "Q1" + b2a_base64(sha1, newline=False).decode("ascii")
 
 
 def xattr_checksum(xattrs: Iterable[tuple[str, bytes]]) -> str:

@@ -337,31 +337,42 @@ class _Installation:
         pending: list[_Pending] = []
         files: dict[str, _Pending] = {}
         known: InstalledDirectory | None = None
+        met: dict[tuple[object, ...], Permissions] = {}
         for entry in package.entries:
-            uid = self._uid(entry.uname, entry.uid) if entry.uname else entry.uid
-            gid = self._gid(entry.gname, entry.gid) if entry.gname else entry.gid
-            xattrs = xattr_checksum(entry.xattrs) if entry.xattrs else ""
-            permissions = Permissions(entry.mode, uid, gid, xattrs)
+            path = entry.path
+            owner = (entry.mode, entry.uname, entry.uid, entry.gname, entry.gid, entry.xattrs)
+            permissions = met.get(owner)
+            if permissions is None:
+                permissions = met[owner] = self._permissions(entry)
             if entry.kind == "directory":
                 known = self._read_directory(entry, permissions, new, origin)
                 continue
-            directory_path, _, name = entry.path.rpartition("/")
+            directory_path, _, name = path.rpartition("/")
             if known is None or known.path != directory_path:
                 known = directories.get(directory_path) or self._parent_of(entry, directory_path, package, new)
-            if entry.path in files:
-                raise InstallRefused(f"{package.record}: /{entry.path} is in the package twice")
-            link = self._link_target(entry, package, files)
-            other = owned.get(entry.path)
-            if other is not None and other.package is not new and not self._wins(new, other.package, entry.path):
+            if path in files:
+                raise InstallRefused(f"{package.record}: /{path} is in the package twice")
+            link = self._link_target(entry, package, files) if entry.kind == "hardlink" else None
+            other = owned.get(path)
+            if other is not None and other.package is not new and not self._wins(new, other.package, path):
                 continue
-            file = other.file if other is not None and other.package is new else InstalledFile(name)
-            file.permissions = permissions if permissions != FILE else FILE
-            file.checksum = self._checksum(entry, link, package)
+            checksum = self._checksum(entry, link, package)
+            if other is not None and other.package is new:
+                file = other.file
+                file.permissions, file.checksum = permissions, checksum
+            else:
+                file = InstalledFile(name, permissions, checksum)
             known.files[name] = file
-            waiting = _Pending(file, entry, link)
-            files[entry.path] = waiting
+            files[path] = waiting = _Pending(file, entry, link)
             pending.append(waiting)
         return pending
+
+    def _permissions(self, entry: TarEntry) -> Permissions:
+        """Mode and owner that an entry asks for; who its names are does not change while one package is read."""
+        uid = self._uid(entry.uname, entry.uid) if entry.uname else entry.uid
+        gid = self._gid(entry.gname, entry.gid) if entry.gname else entry.gid
+        found = Permissions(entry.mode, uid, gid, xattr_checksum(entry.xattrs) if entry.xattrs else "")
+        return found if found != FILE else FILE
 
     def _read_directory(
         self, entry: TarEntry, permissions: Permissions, new: InstalledPackage, origin: str
@@ -389,9 +400,7 @@ class _Installation:
         root = new.directories[""] = InstalledDirectory("", files={})
         return root
 
-    def _link_target(self, entry: TarEntry, package: InstallPackage, files: dict[str, _Pending]) -> _Pending | None:
-        if entry.kind != "hardlink":
-            return None
+    def _link_target(self, entry: TarEntry, package: InstallPackage, files: dict[str, _Pending]) -> _Pending:
         target = files.get(entry.target) if "/" in entry.target else None  # apk finds none at the top
         if target is None or target.entry.kind == "symlink":
             raise InstallRefused(
@@ -439,28 +448,35 @@ class _Installation:
         waiting = {id(item.file): item for item in pending}
         origin = "apk:" + package.name
         linked: list[_Pending] = []
+        all_directories, nodes, owned = self.directories.all, self.tree.nodes, self.owned
         for directory in new.directories.values():
-            held = self.directories.all[directory.path]
+            held = all_directories[directory.path]
             held.is_modified = True
             front = directory.path + "/" if directory.path else ""
             real = self.tree.resolve(directory.path) if directory.path else ""
+            real_front = real + "/" if real else ""
+            is_directory = self.inodes.is_directory(real)
             for file in directory.files.values():
                 item = waiting.get(id(file))
                 if item is None:
                     continue
-                if not self.inodes.is_directory(real):
+                if not is_directory:
                     raise self._no_directory(package, item, real)
-                path = f"{real}/{file.name}" if real else file.name
-                missing = self.directories.all.get(item.entry.path)
-                if missing is not None and missing.references and path not in self.tree.nodes:
+                path = real_front + file.name
+                missing = all_directories.get(item.entry.path)
+                if missing is not None and missing.references and path not in nodes:
                     # a directory that could not be made; apk would give its permissions to the file
                     raise InstallRefused(f"{package.record}: /{path} is a file here and a directory to the database")
                 self._give_name(package, held, item, path, origin)
                 if item.link is not None:
                     linked.append(item)
-                self._claim(front + file.name, _Owned(new, directory, file))
+                name = front + file.name
+                old = owned.get(name)
+                if old is not None and old.file is not file:
+                    del old.directory.files[old.file.name]
+                owned[name] = _Owned(new, directory, file)
         if linked:
-            self._tie(pending, linked, package.source)
+            self._tie(pending, linked, package.source, origin)
 
     def _no_directory(self, package: InstallPackage, item: _Pending, real: str) -> InstallRefused:
         node = self.tree.nodes.get(real)
@@ -494,13 +510,7 @@ class _Installation:
         by = f" of {owners[0]}" if owners else ""
         return InstallRefused(f"{package.record}: /{real} cannot be made, it is a directory{by}")
 
-    def _claim(self, path: str, claim: _Owned) -> None:
-        old = self.owned.get(path)
-        if old is not None and old.file is not claim.file:
-            del old.directory.files[old.file.name]
-        self.owned[path] = claim
-
-    def _tie(self, pending: list[_Pending], linked: list[_Pending], source: Source | None) -> None:
+    def _tie(self, pending: list[_Pending], linked: list[_Pending], source: Source | None, origin: str) -> None:
         """Makes the names of one file hard links of the first of them that is there."""
         groups: dict[int, list[_Pending]] = {}
         for item in linked:
@@ -509,15 +519,27 @@ class _Installation:
         order = {id(item): position for position, item in enumerate(pending)}
         for members in groups.values():
             members.sort(key=lambda item: order[id(item)])
-            changes = _inode_of(members, source)
-            for item in members:
-                if item.placed:
-                    node = self.tree.nodes[item.placed] = msgspec.structs.replace(
-                        self.tree.nodes[item.placed], **changes
-                    )
-                    changes |= {"kind": "hardlink", "size": 0, "content": None}
-                    if not changes["target"]:
-                        changes["target"] = node.path
+            placed = [item.placed for item in members if item.placed]
+            if not placed:
+                continue
+            device = self.tree.nodes[placed[0]].device
+            first = self.tree.nodes[placed[0]] = _inode_of(members, placed[0], source, origin, device)
+            for path in placed[1:]:
+                self.tree.nodes[path] = Node(
+                    path,
+                    "hardlink",
+                    first.mode,
+                    first.uid,
+                    first.gid,
+                    first.mtime,
+                    0,
+                    first.path,
+                    first.xattrs,
+                    first.checksum,
+                    self.tree.nodes[path].device,
+                    origin,
+                    None,
+                )
         self.inodes.forget()
 
     # --- removing
@@ -648,8 +670,10 @@ def _file_node(entry: TarEntry, permissions: Permissions, real: str, source: Sou
     )
 
 
-def _inode_of(members: list[_Pending], source: Source | None) -> dict[str, Any]:
-    """What the file behind several names is like: content and mode of the first header, owner and time of the last.
+def _inode_of(
+    members: list[_Pending], path: str, source: Source | None, origin: str, device: tuple[int, int]
+) -> Node:
+    """The file behind several names, at `path`: content and mode of the first header, owner and time of the last.
 
     Every further name sets the owner anew, which costs the file its suid bits, and a mode only when it has such bits.
     """
@@ -661,18 +685,22 @@ def _inode_of(members: list[_Pending], source: Source | None) -> dict[str, Any]:
         else:
             mode &= ~0o6000 if mode & 0o010 else ~0o4000
     last = members[-1]
-    return {
-        "kind": "file",
-        "target": "",
-        "mode": mode,
-        "uid": last.file.permissions.uid,
-        "gid": last.file.permissions.gid,
-        "mtime": last.entry.mtime,
-        "size": content.size,
-        "xattrs": content.xattrs,
-        "checksum": content.checksum,
-        "content": Member(source, content.offset, content.size) if source is not None else None,
-    }
+    permissions = last.file.permissions
+    return Node(
+        path,
+        "file",
+        mode,
+        permissions.uid,
+        permissions.gid,
+        last.entry.mtime,
+        content.size,
+        "",
+        content.xattrs,
+        content.checksum,
+        device,
+        origin,
+        Member(source, content.offset, content.size) if source is not None else None,
+    )
 
 
 def _digest_of(tree: Tree, node: Node) -> str:

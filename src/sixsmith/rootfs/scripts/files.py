@@ -43,7 +43,7 @@ class Files:
             raise Refused("No such file or directory")
         if "\0" in path or len(path) > 4096:
             raise Refused("File name too long")
-        full = self.absolute(path)
+        full = path if path[0] == "/" else self.absolute(path)
         plain = full.lstrip("/")
         nodes = self.tree.nodes
         there = nodes.get(plain)
@@ -54,7 +54,8 @@ class Files:
         else:
             is_real = plain != "" and not (follow and there.kind == "symlink")
         if is_real:
-            self._forbid_machine(plain)
+            if plain.startswith(_MACHINE):
+                self._forbid_machine(plain)
             return plain  # nodes stand at real paths: what is there, or would be in what is there, needs no walk
         try:
             if follow or full.endswith("/") or full.rpartition("/")[2] in (".", "..", ""):
