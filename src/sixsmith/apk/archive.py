@@ -342,6 +342,8 @@ def _parse_pkginfo(content: bytes, what: str) -> PackageInfo:
 
 def _check_words(lists: Iterable[list[str]], what: str) -> None:
     for words in lists:
+        if not _CONTROL_CHARACTER.search(" ".join(words)):
+            continue
         for word in words:
             if _CONTROL_CHARACTER.search(word):
                 raise FormatError(f"{what}: .PKGINFO has control characters in {word[:80]!r}")

@@ -25,21 +25,24 @@ def archive_fault(entries: Sequence[TarEntry], *, strict_names: bool = False) ->
     `strict_names` is for archives whose names were not stripped: then `./x` and `/x` are faults too.
     """
     seen: dict[str, TarEntry] = {}
+    listed = ""  # the directory of the entry before, which is most often that of the next one
     for entry in entries:
         path = entry.path
-        if strict_names and (path.startswith(("/", ".")) or not path):
+        if strict_names and (not path or path[0] in "/."):
             if not path.startswith("./") and path.startswith(".") and "/" not in path:
                 return f"has '{path}' at its root, which apk takes for control data"
             return f"has a name that not everybody reads alike: '{path}'"
         if ".." in path and ".." in path.split("/"):
             return f"has a name that climbs out: '{path}'"
         directory, _, name = path.rpartition("/")
-        if name.startswith(WHITEOUT):
+        if WHITEOUT in path and name.startswith(WHITEOUT):
             return f"has a file named '{name}', which a layer reads as a whiteout"
         if path in seen:
             return f"names '{path}' twice"
-        if directory and (directory not in seen or seen[directory].kind != "directory"):
-            return f"does not list the directory of '{path}'"
+        if directory != listed:
+            if directory and (directory not in seen or seen[directory].kind != "directory"):
+                return f"does not list the directory of '{path}'"
+            listed = directory
         if entry.kind == "hardlink":
             fault = _link_fault(entry, seen.get(entry.target))
             if fault:
@@ -113,8 +116,12 @@ def _file_fault(entry: TarEntry, node: Node, origin: str, source: Source) -> str
     if (
         isinstance(content, Member)
         and entry.kind == node.kind == "file"
-        and (content.offset, content.size) == (entry.offset, entry.size)
-        and (node.mode, node.uid, node.gid, node.mtime) == (entry.mode, entry.uid, entry.gid, entry.mtime)
+        and content.offset == entry.offset
+        and content.size == entry.size
+        and node.mode == entry.mode
+        and node.uid == entry.uid
+        and node.gid == entry.gid
+        and node.mtime == entry.mtime
         and node.xattrs == entry.xattrs
         and content.source is source
     ):

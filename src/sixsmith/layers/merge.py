@@ -106,9 +106,18 @@ class Stack:
         whiteouts = [hidden for node in nodes if WHITEOUT in node.path and (hidden := hidden_by(node.path)) is not None]
         for hidden in whiteouts:
             self.hide(*hidden)
+        sound = ""  # the directory of the node before, which is most often that of the next one
         for node in nodes:
-            if not whiteouts or hidden_by(node.path) is None:
-                self.lay(node)
+            path = node.path
+            if whiteouts and hidden_by(path) is not None:
+                continue
+            directory = path.rpartition("/")[0]
+            if directory == sound != "" and node.kind != "hardlink" and path not in self.nodes:
+                self.nodes[path] = node  # nothing to make, to follow or to hide
+                continue
+            self.lay(node)
+            above = self.nodes.get(directory)
+            sound = directory if above is not None and above.kind == "directory" else ""
 
     def hide(self, path: str, below_only: bool) -> None:
         if below_only:

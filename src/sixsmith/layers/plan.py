@@ -247,7 +247,7 @@ def _checked(tree: Tree) -> Tree:
     sound = ""  # the directory of the node before, which is most often that of the next one
     for path, node in nodes.items():
         directory, _, name = path.rpartition("/")
-        if name.startswith(WHITEOUT):
+        if WHITEOUT in path and name.startswith(WHITEOUT):
             raise FormatError(f"/{path}: a layer would read this name as a whiteout", hint="give the file another name")
         if directory != sound:
             if directory and (directory not in nodes or nodes[directory].kind != "directory"):
@@ -547,16 +547,18 @@ def _sorted(nodes: Collection[Node]) -> list[Node]:
     """
     first: dict[str, str] = {}
     for node in nodes:
-        if isinstance(node.content, Member):
-            digest = node.content.source.digest
+        content = node.content
+        if isinstance(content, Member):
+            digest = content.source.digest
             if digest not in first or node.path < first[digest]:
                 first[digest] = node.path
 
     def rank(node: Node) -> tuple[int, str, str]:
-        if node.path.rpartition("/")[2].startswith(WHITEOUT):
-            return 1, "", node.path
-        archive = first[node.content.source.digest] if isinstance(node.content, Member) else ""
-        return _RANKS.get(node.kind, 2), archive, node.path
+        path, content = node.path, node.content
+        if WHITEOUT in path and path.rpartition("/")[2].startswith(WHITEOUT):
+            return 1, "", path
+        archive = first[content.source.digest] if isinstance(content, Member) else ""
+        return _RANKS.get(node.kind, 2), archive, path
 
     return sorted(nodes, key=rank)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from binascii import unhexlify
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 from zlib import adler32
 
@@ -68,6 +69,7 @@ _XATTR = "SCHILY.xattr."
 _MAX_ID = 8**7
 _MAX_NUMBER = 8**11
 _NO_BLOCK = bytes(BLOCK)
+_NO_SIZE = b"00000000000\0"
 _NO_DEVICE = (0, 0)
 _NO_OWNER_NAMES = bytes(64)
 _NO_PREFIX = bytes(167)
@@ -373,24 +375,41 @@ def tar_header(entry: TarEntry) -> bytes:
 
 
 def _plain_header(entry: TarEntry, name: bytes, link: bytes) -> bytes:
-    """The header of what ustar can hold, in a third of the time: nearly all members are such."""
-    front = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (
-        name.ljust(100, b"\0"),
-        entry.mode,
-        entry.uid,
-        entry.gid,
-        entry.size,
-        entry.mtime,
-    )
-    back = b"%b%bustar\x0000%b%07o\0%07o\0" % (
-        _TYPES[entry.kind],
+    """The header of what ustar can hold, in a fifth of the time: nearly all members are such, and much like the one before."""
+    size = b"%011o\0" % entry.size if entry.size else _NO_SIZE
+    owner = _owner_fields(entry.mode, entry.uid, entry.gid)
+    front = b"%b%b%b%b" % (name.ljust(100, b"\0"), owner, size, _time_field(entry.mtime))
+    back, back_sum = _header_back(entry.kind, link, entry.device)
+    total = _sum_of_ascii(front) + back_sum + _BLANKS_SUM
+    return b"%b%06o\0 %b" % (front, total, back)
+
+
+@lru_cache(maxsize=256)
+def _owner_fields(mode: int, uid: int, gid: int) -> bytes:
+    return b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+
+
+@lru_cache(maxsize=256)
+def _time_field(mtime: int) -> bytes:
+    return b"%011o\0" % mtime
+
+
+@lru_cache(maxsize=256)
+def _header_back(kind: Kind, link: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
+    """What follows the sum in a plain header, and what its bytes come to."""
+    back = b"%b%bustar\x0000%b%07o\0%07o\0%b" % (
+        _TYPES[kind],
         link.ljust(100, b"\0"),
         _NO_OWNER_NAMES,
-        *entry.device,
+        *device,
+        _NO_PREFIX,
     )
-    # adler32's low half is the sum of the bytes plus one: exact for so few bytes of ASCII
-    total = (adler32(front) & 0xFFFF) + (adler32(back) & 0xFFFF) - 2 + _BLANKS_SUM
-    return b"%b%06o\0 %b%b" % (front, total, back, _NO_PREFIX)
+    return back, _sum_of_ascii(back)
+
+
+def _sum_of_ascii(field: bytes) -> int:
+    """The sum of so few bytes that adler32's low half, which is that plus one modulo 65521, is exact."""
+    return (adler32(field) & 0xFFFF) - 1
 
 
 def _pax_header(records: list[tuple[str, bytes]]) -> bytes:

@@ -87,14 +87,14 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     def entry(self) -> TarEntry:
         """The tar entry that unpacks to this node."""
         return TarEntry(
-            path=self.path,
-            kind=self.kind,
-            mode=self.mode,
-            uid=self.uid,
-            gid=self.gid,
-            mtime=self.mtime,
-            size=self.size,
-            target=self.target,
+            self.path,
+            self.kind,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.mtime,
+            self.size,
+            self.target,
             xattrs=self.xattrs,
             device=self.device,
         )
