@@ -445,7 +445,7 @@ class _Installation:
     # --- files take their names
 
     def _give_names(self, package: InstallPackage, new: InstalledPackage, pending: list[_Pending]) -> None:
-        waiting = {id(item.file): item for item in pending}
+        waiting = {item.entry.path: item for item in pending}
         origin = "apk:" + package.name
         linked: list[_Pending] = []
         all_directories, nodes, owned = self.directories.all, self.tree.nodes, self.owned
@@ -457,20 +457,20 @@ class _Installation:
             real_front = real + "/" if real else ""
             is_directory = self.inodes.is_directory(real)
             for file in directory.files.values():
-                item = waiting.get(id(file))
+                name = front + file.name
+                item = waiting.get(name)
                 if item is None:
                     continue
                 if not is_directory:
                     raise self._no_directory(package, item, real)
                 path = real_front + file.name
-                missing = all_directories.get(item.entry.path)
+                missing = all_directories.get(name)
                 if missing is not None and missing.references and path not in nodes:
                     # a directory that could not be made; apk would give its permissions to the file
                     raise InstallRefused(f"{package.record}: /{path} is a file here and a directory to the database")
                 self._give_name(package, held, item, path, origin)
                 if item.link is not None:
                     linked.append(item)
-                name = front + file.name
                 old = owned.get(name)
                 if old is not None and old.file is not file:
                     del old.directory.files[old.file.name]
@@ -512,13 +512,13 @@ class _Installation:
 
     def _tie(self, pending: list[_Pending], linked: list[_Pending], source: Source | None, origin: str) -> None:
         """Makes the names of one file hard links of the first of them that is there."""
-        groups: dict[int, list[_Pending]] = {}
+        groups: dict[str, list[_Pending]] = {}
         for item in linked:
             assert item.link is not None
-            groups.setdefault(id(item.link), [item.link]).append(item)
-        order = {id(item): position for position, item in enumerate(pending)}
+            groups.setdefault(item.link.entry.path, [item.link]).append(item)
+        order = {item.entry.path: position for position, item in enumerate(pending)}
         for members in groups.values():
-            members.sort(key=lambda item: order[id(item)])
+            members.sort(key=lambda item: order[item.entry.path])
             placed = [item.placed for item in members if item.placed]
             if not placed:
                 continue
