@@ -327,7 +327,7 @@ def echo(call: Call) -> int:
     return 0
 
 
-_DIRECTIVE = re.compile(r"%(%|[-0 +#]*(?:\d+)?(?:\.\d+)?[sbcdiuoxX])")
+_DIRECTIVE = r"%(%|[-0 +#]*(?:\d+)?(?:\.\d+)?[sbcdiuoxX])"
 
 
 def printf(call: Call) -> int:
@@ -356,7 +356,7 @@ def _print_once(call: Call, template: str, values: list[str]) -> bool:
                 return True
             at = end
             continue
-        match = _DIRECTIVE.match(template, at)
+        match = re.compile(_DIRECTIVE).match(template, at)
         if match is None:
             raise call.unknown(f"printf: '{template}' is not understood")
         at = match.end()
