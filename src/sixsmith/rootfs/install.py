@@ -670,9 +670,7 @@ def _file_node(entry: TarEntry, permissions: Permissions, real: str, source: Sou
     )
 
 
-def _inode_of(
-    members: list[_Pending], path: str, source: Source | None, origin: str, device: tuple[int, int]
-) -> Node:
+def _inode_of(members: list[_Pending], path: str, source: Source | None, origin: str, device: tuple[int, int]) -> Node:
     """The file behind several names, at `path`: content and mode of the first header, owner and time of the last.
 
     Every further name sets the owner anew, which costs the file its suid bits, and a mode only when it has such bits.

@@ -49,8 +49,8 @@ class Files:
         there = nodes.get(plain)
         if there is None:
             above, _, name = plain.rpartition("/")
-            directory = nodes.get(above) if above else None
-            is_real = directory is not None and directory.kind == "directory" and name not in _NOT_NAMES
+            holder = nodes.get(above) if above else None
+            is_real = holder is not None and holder.kind == "directory" and name not in _NOT_NAMES
         else:
             is_real = plain != "" and not (follow and there.kind == "symlink")
         if is_real:
