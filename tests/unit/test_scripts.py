@@ -395,3 +395,11 @@ def test_programs_of_other_packages_are_not_taken_for_busybox(tree: Tree) -> Non
     tree.write("usr/sbin/adduser", b"\x7fELF", mode=0o755)
     with pytest.raises(ScriptNotUnderstood, match="not busybox's"):
         run(tree, "adduser -S -D x")
+
+
+def test_each_busybox_is_asked_for_its_own_answer(tree: Tree) -> None:
+    run(tree, "adduser -S -D x")
+    tree.write("bin/busybox", b"BusyBox v1.27.2\n\0/bin/false\0", mode=0o755)
+    run(tree, "adduser -S -D y")
+    shells = [line.rpartition(b":")[2] for line in (tree.read("etc/passwd") or b"").splitlines()]
+    assert shells[-2:] == [b"/sbin/nologin", b"/bin/false"]

@@ -129,6 +129,22 @@ class TestReading:
         assert checksum is not None
         assert checksum.hex().startswith("da39a3ee")
 
+    def test_records_that_repeat_are_those_of_each_member(self) -> None:
+        members = []
+        for name, records in [
+            ("a", {"atime": "1", "APK-TOOLS.checksum.SHA1": "11" * 20}),
+            ("b", {"atime": "1", "APK-TOOLS.checksum.SHA1": "22" * 20}),
+            ("c", {"atime": "1"}),
+            ("d", {"SCHILY.xattr.user.x": "y", "uid": "7", "APK-TOOLS.checksum.SHA1": "33" * 20}),
+            ("e", {"atime": "1"}),
+            ("f", {}),
+        ]:
+            members.append(info(name))
+            members[-1].pax_headers = records
+        found = parse_tar(by_tarfile(*members, format=tarfile.PAX_FORMAT), what="x")
+        assert [one.checksum for one in found] == [b"\x11" * 20, b"\x22" * 20, None, b"\x33" * 20, None, None]
+        assert [(one.uid, one.xattrs) for one in found if one.uid or one.xattrs] == [(7, (("user.x", b"y"),))]
+
     def test_the_start_covers_the_extended_header(self) -> None:
         raw = archive(entry("a", size=1), entry("x" * 200))
         first, second = parse_tar(raw, what="x")

@@ -54,3 +54,27 @@ def test_a_removed_name_is_only_a_name() -> None:
     tree = three_names()
     tree.remove("b")
     assert (tree.read("a/x"), tree.read("c"), tree.nodes["c"].target) == (b"old", b"old", "a/x")
+
+
+@pytest.mark.parametrize(
+    ("target", "real"),
+    [
+        ("/usr/lib/x", "usr/lib/x"),
+        ("../usr/lib/x", "usr/lib/x"),
+        ("y", "etc/y"),
+        ("/etc/y", "etc/y"),
+        ("/etc/again", "usr/lib/x"),
+        ("/lib/x", "usr/lib/x"),
+        ("//usr//lib/./x", "usr/lib/x"),
+        ("/", ""),
+        ("/nowhere/x", "nowhere/x"),
+    ],
+)
+def test_where_a_link_leads(target: str, real: str) -> None:
+    tree = Tree()
+    tree.write("usr/lib/x", b"x")
+    tree.write("etc/y", b"y")
+    tree.make_symlink("lib", "usr/lib")
+    tree.make_symlink("etc/again", "../usr/lib/x")
+    tree.make_symlink("etc/link", target)
+    assert tree.resolve("/etc/link") == tree.resolve("etc/link") == real
