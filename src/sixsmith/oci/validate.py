@@ -344,7 +344,7 @@ def _end_faults(tar: Bytes, entries: Sequence[TarEntry]) -> Iterator[str]:
     view = memoryview(tar)
     stop = 0
     for entry in entries:
-        if entry.offset > stop + BLOCK and view[stop : stop + len(_END)] == _END:
+        if entry.offset > stop + BLOCK and not view[stop] and view[stop : stop + len(_END)] == _END:
             yield f"'{entry.path}' stands after the end of the archive, where most readers do not look"
             return
         stop = entry.offset + entry.size + (-entry.size % BLOCK)
@@ -367,7 +367,8 @@ class _TarLooks:
         for entry in self.entries:
             path = entry.path
             above = seen.get(path.rpartition("/")[0])
-            if above is not None and above.kind == "directory" and path not in seen and _is_plain(entry):
+            is_usual = above is not None and above.kind == "directory" and path not in seen and _is_plain(path)
+            if is_usual and (entry.kind != "hardlink" or _is_file(seen.get(entry.target))):
                 seen[path] = entry  # nearly all are such
                 continue
             for fault in self._of_entry(entry):
@@ -437,13 +438,14 @@ class _TarLooks:
                     yield f"both hides and lays '{hidden}'"
 
 
-def _is_plain(entry: TarEntry) -> bool:
-    """Whether nothing can be wrong with an entry whose directory is there: no link, no whiteout, a name without dots and
-    doubled slashes."""
-    path = entry.path
-    return (
-        entry.kind != "hardlink" and "/." not in path and "//" not in path and path[:1] not in "./" and path[-1] != "/"
-    )
+def _is_plain(path: str) -> bool:
+    """Whether nothing can be wrong with a name whose directory is there: no whiteout, no dots, no doubled slashes."""
+    return "/." not in path and "//" not in path and path[:1] not in "./" and path[-1] != "/"
+
+
+def _is_file(target: TarEntry | None) -> bool:
+    """Whether a hard link's target is in the layer; what is there has a name that nothing is wrong with."""
+    return target is not None and target.kind != "directory"
 
 
 def _normal(path: str) -> str:

@@ -1,7 +1,7 @@
 """What install scripts do, understood from their text: the `emulate` way.
 
-A script is parsed and walked on a copy of the tree, and the few dozen programs that install scripts call are done by
-hand, with the results that the real ones have. So images of any architecture are made without running a single foreign
+A script is parsed and walked on the tree, and the few dozen programs that install scripts call are done by hand, with
+the results that the real ones have. So images of any architecture are made without running a single foreign
 instruction, and the same bytes come out every time. Understanding is all or nothing: a script that goes, on this very
 tree, into anything that is not known here is refused with its line, and the tree stays as it was.
 """
