@@ -40,7 +40,9 @@ from sixsmith.model.compression import Bytes
 
 __all__ = ["LASTING", "Fact", "Pack", "Packs", "render_pack"]
 
-LASTING = frozenset(["database", "diff-id", "family", "image", "layer", "member", "members", "package", "tree", "validated", CONTENT])
+LASTING = frozenset(
+    ["database", "diff-id", "family", "image", "layer", "member", "members", "package", "tree", "validated", CONTENT]
+)
 """The kinds of records that may gather. All others (pins, receipts, measures) stand alone, and at once."""
 
 _MAGIC = b"sixsmith pack 1\n"
