@@ -22,7 +22,7 @@ from sixsmith.layers.plan import LayerOverlay, LayerPackage
 from sixsmith.oci.image import Healthcheck, ImageSettings, inherited, settings_of
 from sixsmith.plan import BuildPlan, LocalFile
 from sixsmith.rootfs.accounts import apply_accounts, gid_of, uid_of
-from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install
+from sixsmith.rootfs.install import InstallPackage, ScriptRunner, install, write_settings
 from sixsmith.rootfs.tree import Member, Tree
 from sixsmith.s6.found import find_overlay, has_traces
 from sixsmith.variant import FileSpec, Variant
@@ -78,6 +78,9 @@ def assemble_tree(
         )
         tree = report.tree
         warnings += report.messages
+    elif sorted(plan.world) != sorted(plan.base.world):  # all that was asked for is installed already
+        lines = _repository_lines(variant, tree)
+        write_settings(tree, world=plan.world, repositories=lines, keys=_keys(plan), arch=variant.arch.name)
     laid = _lay_overlay(plan, tree, store) if plan.overlay else None
     apply_accounts(tree, variant.accounts.users, variant.accounts.groups)
     for number, spec in enumerate(variant.files):

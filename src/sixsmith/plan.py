@@ -35,7 +35,7 @@ __all__ = [
     "plan_of_steps",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """Goes up whenever the same plan would make other bytes than before: it empties every image cache at once."""
 
 

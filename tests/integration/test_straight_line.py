@@ -61,6 +61,27 @@ def test_an_image_over_its_budget_is_refused_however_often(place: Workplace) -> 
     assert place.build().code == 0
 
 
+def test_what_is_installed_already_is_in_the_world_when_it_is_asked_for(place: Workplace) -> None:
+    """`apk add musl` prints OK and writes it to the world: `apk del` of what needed it does not take it away any more."""
+    place.write(
+        "name: f\ndefaults: {arch: [x86_64]}\nimages:\n"
+        "  one: {matrix: {alpine: [3.22]}, packages: [bash]}\n"
+        "  asks: {from: one, packages: [musl]}\n"
+        "  again: {from: one, packages: [bash]}\n"
+        "  base: {matrix: {alpine: [3.22]}, packages: [musl]}\n"
+    )
+    assert place.build().code == 0
+    worlds = {name: (tree_of(place, f"{name}:3.22").read("etc/apk/world") or b"").decode().split() for name in IMAGES}
+    assert "musl" not in worlds["one"]
+    assert worlds["asks"] == sorted([*worlds["one"], "musl"])
+    assert worlds["again"] == worlds["one"]
+    assert "musl" in worlds["base"] and "bash" not in worlds["base"]
+    databases = {name: tree_of(place, f"{name}:3.22").read("lib/apk/db/installed") for name in ("one", "asks")}
+    assert databases["one"] == databases["asks"]
+
+
+IMAGES = ("one", "asks", "again", "base")
+
 FAMILY = """\
 name: f
 defaults: {arch: [x86_64]}

@@ -49,7 +49,15 @@ from sixsmith.rootfs.inodes import Inodes
 from sixsmith.rootfs.ownership import Directories, Directory, read_protections
 from sixsmith.rootfs.tree import TOP, Member, Node, Source, Tree
 
-__all__ = ["InstallPackage", "InstallReport", "InstallStep", "ScriptRunner", "install", "read_installed"]
+__all__ = [
+    "InstallPackage",
+    "InstallReport",
+    "InstallStep",
+    "ScriptRunner",
+    "install",
+    "read_installed",
+    "write_settings",
+]
 
 _KEPT_BACK = ".apk-new"
 
@@ -165,8 +173,8 @@ def install(
     for step in steps:
         installation.take(step, packages)
     installation.finish()
-    wanted = [Dependency.parse(entry) if isinstance(entry, str) else entry for entry in world]
-    installation.write(wanted, repositories, keys or {}, arch)
+    installation.write_database()
+    write_settings(installation.tree, world=world, repositories=repositories, keys=keys, arch=arch)
     return InstallReport(installation.tree, tuple(installation.sorted_packages()), tuple(installation.messages))
 
 
@@ -585,10 +593,8 @@ class _Installation:
         """As 2.14 writes `installed`: by name. Scripts keep the order of installation, triggers that of their coming."""
         return sorted(self.packages.values(), key=lambda package: package.name.encode("utf-8", "surrogateescape"))
 
-    def write(
-        self, world: Sequence[Dependency], repositories: Sequence[str], keys: Mapping[str, bytes], arch: str
-    ) -> None:
-        """Writes the database and `etc/apk`."""
+    def write_database(self) -> None:
+        """Writes the database."""
         tree = self.tree
         packages = list(self.packages.values())
         tree.make_directories(DATABASE)
@@ -599,21 +605,41 @@ class _Installation:
             INSTALLED: render_installed(self.sorted_packages()),
             TRIGGERS: render_triggers(self._watchers.values()),
             SCRIPTS: render_scripts(packages, tree.epoch),
-            WORLD: (render_world(world) or "\n").encode("utf-8", "surrogateescape"),
         }
         for path, data in files.items():
-            folder = tree.find(path.rpartition("/")[0])
-            gid = folder.gid if folder is not None and folder.mode & 0o2000 else 0  # as the kernel gives new files
-            tree.write(path, data, mode=0o644, uid=0, gid=gid)
-        if arch and (tree.read(ARCH) or b"").strip() != arch.encode():
-            tree.write(ARCH, arch.encode() + b"\n", mode=0o644)
-        if repositories:
-            tree.write(REPOSITORIES, "".join(line + "\n" for line in repositories).encode(), mode=0o644)
-        for name, pem in keys.items():
-            if "/" in name or name in ("", ".", ".."):
-                raise FormatError(f"'{name}' cannot be the name of a key file")
-            if f"{KEYS}/{name}" not in tree:
-                tree.write(f"{KEYS}/{name}", pem, mode=0o644)
+            _write_as_root(tree, path, data)
+
+
+def write_settings(
+    tree: Tree,
+    *,
+    world: Sequence[Dependency | str],
+    repositories: Sequence[str] = (),
+    keys: Mapping[str, bytes] | None = None,
+    arch: str = "",
+) -> None:
+    """Writes `etc/apk`, in the tree itself; all as for `install`.
+
+    What `apk add` does when all that it is asked for is installed already. Raises FormatError for an impossible key name.
+    """
+    tree.make_directories("etc/apk")
+    wanted = [Dependency.parse(entry) if isinstance(entry, str) else entry for entry in world]
+    _write_as_root(tree, WORLD, (render_world(wanted) or "\n").encode("utf-8", "surrogateescape"))
+    if arch and (tree.read(ARCH) or b"").strip() != arch.encode():
+        tree.write(ARCH, arch.encode() + b"\n", mode=0o644)
+    if repositories:
+        tree.write(REPOSITORIES, "".join(line + "\n" for line in repositories).encode(), mode=0o644)
+    for name, pem in (keys or {}).items():
+        if "/" in name or name in ("", ".", ".."):
+            raise FormatError(f"'{name}' cannot be the name of a key file")
+        if f"{KEYS}/{name}" not in tree:
+            tree.write(f"{KEYS}/{name}", pem, mode=0o644)
+
+
+def _write_as_root(tree: Tree, path: str, data: bytes) -> None:
+    folder = tree.find(path.rpartition("/")[0])
+    gid = folder.gid if folder is not None and folder.mode & 0o2000 else 0  # as the kernel gives new files
+    tree.write(path, data, mode=0o644, uid=0, gid=gid)
 
 
 def _in_triggers_order(tree: Tree, packages: Mapping[str, InstalledPackage]) -> dict[str, InstalledPackage]:
