@@ -191,8 +191,11 @@ images:
 """
 
 
-def family_of_sixty(ground: Ground) -> str:
-    """Six bases of half the packages, each with nine images on it: sixty cells, and every package known after the first few."""
+def family_of_sixty(ground: Ground, *, more: int = 0) -> str:
+    """Six bases of half the packages, each with nine images on it: sixty cells, and every package known after the first few.
+
+    `more` are images on top of those, each with two packages that others have, too.
+    """
     names = ground.packages
     half = names[: len(names) // 2]
     rest = names[len(names) // 2 :]
@@ -204,4 +207,7 @@ def family_of_sixty(ground: Ground) -> str:
         for child in range(9):
             added = rest[(base + child + 1) % len(rest)]
             lines.append(f'  app{base}-{child}: {{from: base{base}, tag: "{{alpine}}", packages: [{added}]}}')
+    for number in range(more):
+        two = dict.fromkeys(rest[(number + away) % min(14, len(rest))] for away in (0, 5))
+        lines.append(f'  more{number}: {{from: base{number % 6}, tag: "{{alpine}}", packages: [{", ".join(two)}]}}')
     return "\n".join(lines) + "\n"
