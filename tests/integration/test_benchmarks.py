@@ -17,6 +17,6 @@ def test_they_run_without_the_real_files(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| sixsmith: ")]
-    assert len(lines) == 9 and "sixsmith: cold" in lines
+    assert len(lines) == 10 and "sixsmith: cold" in lines
     assert "Sixty cells cost" in done.stdout
     assert not list(tmp_path.glob("sixsmith-bench-*"))  # nothing is left behind

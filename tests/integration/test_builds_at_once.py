@@ -216,7 +216,7 @@ def test_rot_is_named_by_verify_and_never_becomes_an_image(places: tuple[Real, R
     built = place.build("--json", "-q")
     images = {image["id"].partition(":")[0]: image for image in built.document["images"]}
     kinds = entries(place, images)
-    assert len(kinds) >= 12, sorted(kinds)
+    assert len(kinds) >= 11, sorted(kinds)
     shutil.copytree(place.store, place.folder / "whole")
     for each in places:
         write_family(each, names[:14])
