@@ -11,7 +11,9 @@ import msgspec
 
 from sixsmith import catalog
 from sixsmith.apk.archive import record_from_control
+from sixsmith.apk.dependency import Dependency
 from sixsmith.apk.index import PackageRecord
+from sixsmith.apk.installed import INSTALLED
 from sixsmith.bases import Base
 from sixsmith.errors import FormatError, LintFailed, Place, UsageError, nearest
 from sixsmith.io.local import LocalSource
@@ -78,7 +80,7 @@ def assemble_tree(
         )
         tree = report.tree
         warnings += report.messages
-    elif sorted(plan.world) != sorted(plan.base.world):  # all that was asked for is installed already
+    elif _asks_for_what_is_there(plan, tree):
         lines = _repository_lines(variant, tree)
         write_settings(tree, world=plan.world, repositories=lines, keys=_keys(plan), arch=variant.arch.name)
     laid = _lay_overlay(plan, tree, store) if plan.overlay else None
@@ -97,6 +99,13 @@ def assemble_tree(
     warnings += [str(finding) for finding in findings if finding.severity != "info"]
     overlay = LayerOverlay(laid.name, laid.nodes, laid.source, laid.entries, laid.size) if laid else None
     return Assembly(tree, settings, _layer_packages(plan, packages), overlay, tuple(warnings), findings)
+
+
+def _asks_for_what_is_there(plan: BuildPlan, tree: Tree) -> bool:
+    """Whether packages that are all installed have to join the world. Compared by what entries mean: `=~` is `~`."""
+    if not plan.variant.packages or INSTALLED not in tree:
+        return False
+    return set(map(Dependency.parse, plan.world)) != set(map(Dependency.parse, plan.base.world))
 
 
 class _Services(msgspec.Struct, frozen=True):

@@ -82,6 +82,30 @@ def test_what_is_installed_already_is_in_the_world_when_it_is_asked_for(place: W
 
 IMAGES = ("one", "asks", "again", "base")
 
+
+def test_a_world_that_nobody_asked_to_change_stays_as_it_is_written(place: Workplace) -> None:
+    """`=~` and `~` are the same to apk; and without packages an image is not about apk at all."""
+    head = "name: f\ndefaults: {arch: [x86_64]}\nimages:\n"
+    place.write(head + "  one: {matrix: {alpine: [3.22]}, packages: [bash]}\n")
+    assert place.build().code == 0
+    world = (tree_of(place, "one:3.22").read("etc/apk/world") or b"").decode().replace("bash\n", "bash=~5\n")
+    place.write(
+        head + "  one: {matrix: {alpine: [3.22]}, packages: [bash],\n"
+        f"    files: [{{path: /etc/apk/world, content: {json.dumps(world)}}}]}}\n"
+        "  plain: {from: one, env: {A: b}}\n"
+        "  busy: {from: one, packages: [busybox]}\n"
+        "  bare: {matrix: {alpine: [3.22]}, base: none, env: {A: b}}\n"
+    )
+    done = place.build("--json")
+    assert done.code == 0, done.err
+    layers = {image["id"].partition(":")[0]: image["layers"] for image in done.document["images"]}
+    own = [layer["digest"] for layer in layers["one"]]
+    assert [layer["digest"] for layer in layers["plain"]] == own
+    assert [layer["digest"] for layer in layers["busy"]] == own
+    assert tree_of(place, "busy:3.22").read("etc/apk/world") == world.encode()
+    assert "etc/apk/world" not in tree_of(place, "bare:3.22")
+
+
 FAMILY = """\
 name: f
 defaults: {arch: [x86_64]}

@@ -138,6 +138,32 @@ def test_many_packs_become_one(store: Store) -> None:
         assert other.record("diff-id", "common") == bytes([3 * _MANY - 1])
 
 
+def test_an_old_fact_stays_old_when_its_pack_is_merged(store: Store) -> None:
+    """Packs are merged by size, so an older small one may become part of the newest, past a larger one between them."""
+    gather(store, {"a": b"old"})
+    gather(store, {"a": b"new", **{f"large {number}": bytes(200_000) for number in range(5)}})
+    for number in range(2 * _MANY):
+        gather(store, {f"key {number}": b"x"})
+        assert store.record("diff-id", "a") == b"new"
+    with Store(store.root) as other:
+        assert other.record("diff-id", "a") == b"new"
+        assert other.record("diff-id", "key 0") == b"x"
+
+
+def test_a_pack_that_another_process_mended_is_seen_after_a_check(store: Store) -> None:
+    gather(store, {"a": b"fact", "b": b"other"})
+    (pack,) = packs_of(store)
+    whole = pack.read_bytes()
+    pack.chmod(0o644)
+    pack.write_bytes(whole.replace(b"fact", b"FACT"))
+    with Store(store.root) as here:
+        assert here.record("diff-id", "a") is None
+        pack.unlink()
+        pack.write_bytes(whole)  # the same name, another file
+        assert list(here.verify(remove=True)) == []
+        assert here.record("diff-id", "a") == b"fact"
+
+
 def test_files_stay_few_in_a_long_build(store: Store) -> None:
     """Neither packs nor descriptors pile up, however little each flush has to write."""
     store.record("diff-id", "a")

@@ -95,8 +95,9 @@ def _lay(directory: Path, needed: Iterable[Digest], blobs: Store) -> set[str]:
             if name not in found:
                 os.link(source, f"{folder}{os.sep}{name}")
                 continue
-            status = blobs.status(digest)
-            if status is not None and found[name] == (status.st_dev, status.st_ino):
+            # looked at now, not as the store remembers it: another process may have put a sound one in a damaged one's place
+            status = os.stat(source)
+            if found[name] == (status.st_dev, status.st_ino):
                 continue
         except OSError:
             pass  # `lay` says what is missing, and copies where there are no links

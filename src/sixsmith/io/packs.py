@@ -183,6 +183,8 @@ class Packs:
                 with suppress(PermissionError):  # somebody else's, and nobody else's
                     older |= _places(path, opened)
                     merged.append(path)
+            if merged:
+                older = self._still_valid(older, merged)
             self._again = {}
             try:
                 # names are in order of time as well: times of change are the same for what is written within a few ms
@@ -198,6 +200,20 @@ class Packs:
                     os.unlink(path)
             if self._where is not None:
                 self._look()
+
+    def _still_valid(
+        self, older: Mapping[_Key, _Place | _Sealed], merged: Iterable[str]
+    ) -> dict[_Key, _Place | _Sealed]:
+        """The records of packs that are merged, without those that a pack beside has in a newer form: the merged pack will be
+        the newest of all."""
+        self._look()
+        descriptors = {self._open[path] for path in merged if path in self._open}
+        where = self._where or {}
+        return {
+            key: record
+            for key, record in older.items()
+            if (place := where.get(key)) is None or place.descriptor in descriptors
+        }
 
     def close(self) -> None:
         """Lets go of the files; what has gathered and was not flushed is gone."""
@@ -226,9 +242,13 @@ class Packs:
         else:
             with suppress(FileNotFoundError):  # another process has merged it away
                 os.unlink(pack.path)
+        self.look_again()
+        return pack.size - len(content)
+
+    def look_again(self) -> None:
+        """Lets go of the packs as they were: the next question opens those that are there then."""
         with self._lock:
             self._close_files()
-        return pack.size - len(content)
 
     def _close_files(self) -> None:
         for descriptor in self._open.values():

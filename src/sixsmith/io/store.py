@@ -622,6 +622,8 @@ class Store:
             if found and remove:
                 self._packs.replace(pack, sound)
             damages += found
+        if remove:
+            self._packs.look_again()  # another process may have mended one whose damaged file is still open here
         return damages
 
     def _walk_blobs(self) -> Iterator[Path]:
