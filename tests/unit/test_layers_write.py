@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import layer_world as world
@@ -119,6 +120,30 @@ def test_a_damaged_member_is_made_again(store: Store) -> None:
     for path in (store.root / "records" / "layer").iterdir():
         path.unlink()
     assert write_layers(plan_layers(tree=tree, packages=packages), store) == (layer,)
+
+
+@pytest.mark.usefixtures("keep_all")
+@pytest.mark.parametrize("names", ["rubbish", "no digest", "no blob", "no compressed bytes"])
+def test_a_record_that_names_no_member_is_replaced(store: Store, names: str) -> None:
+    """However it came about: its own checksum holds, so nothing else would tell."""
+    tree, packages = small_packages(a=noise(5000), b=noise(6000, 1))
+    (layer,) = write_layers(plan_layers(tree=tree, packages=packages), store)
+    plain = store.put(noise(64))
+    wrong = {
+        "rubbish": b"\xc1",
+        "no digest": msgspec.msgpack.encode(["nonsense", 0, 64, hashlib.sha256(noise(64)).hexdigest()]),
+        "no blob": msgspec.msgpack.encode([digest_of(b"elsewhere"), 0, 64, hashlib.sha256(noise(64)).hexdigest()]),
+        "no compressed bytes": msgspec.msgpack.encode([plain, 0, 64, hashlib.sha256(noise(64)).hexdigest()]),
+    }[names]
+    keys = [path.name for path in (store.root / "records" / "member").iterdir()]
+    right = {key: store.record("member", key) for key in keys}
+    assert len(keys) == 2
+    for key in keys:
+        store.keep("member", key, wrong)
+    for path in (store.root / "records" / "layer").iterdir():
+        path.unlink()
+    assert write_layers(plan_layers(tree=tree, packages=packages), store) == (layer,)
+    assert {key: store.record("member", key) for key in keys} == right
 
 
 @pytest.mark.usefixtures("keep_all")

@@ -72,6 +72,21 @@ class TestLayout:
             twin = tmp_path / "out" / "blobs" / "sha256" / blob.digest[7:]
             assert store.path(blob.digest).samefile(twin)
 
+    def test_a_blob_that_another_process_replaced_is_linked_anew(self, store: Store, tmp_path: Path) -> None:
+        """The file in the layout is the damaged one, whatever this process has seen of the store's before."""
+        made = built(store, b"1")
+        write_layout(tmp_path / "out", {"a": made}, store)
+        assert store.status(made.digest) is not None
+        damaged = store.path(made.digest)
+        whole = damaged.read_bytes()
+        damaged.chmod(0o644)
+        damaged.write_bytes(b"#" + whole[1:])
+        damaged.unlink()
+        damaged.write_bytes(whole)
+        write_layout(tmp_path / "out", {"a": made}, store)
+        twin = tmp_path / "out" / "blobs" / "sha256" / made.digest[7:]
+        assert twin.read_bytes() == whole
+
     def test_other_tags_stay_and_rebuilt_ones_move(self, store: Store, tmp_path: Path) -> None:
         one, two, three = (built(store, content) for content in (b"1", b"2", b"3"))
         write_layout(tmp_path / "out", {"a": one, "b": two}, store)

@@ -91,6 +91,18 @@ def test_a_damaged_memory_is_made_anew(tmp_path: Path) -> None:
         assert not list(store.verify())
 
 
+def test_a_record_that_is_no_tree_is_replaced(tmp_path: Path) -> None:
+    """Its own checksum holds, so nothing else would tell."""
+    with Store(tmp_path / "store") as store:
+        first = parse_family(FAMILY, file="f.yaml", folder=tmp_path, records=store)
+        (kept,) = _files(tmp_path / "store/records/family")
+        right = store.record("family", kept.name)
+        store.keep("family", kept.name, b"\xc1")
+        second = parse_family(FAMILY, file="f.yaml", folder=tmp_path, records=store)
+        assert second.cells == first.cells
+        assert store.record("family", kept.name) == right
+
+
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 

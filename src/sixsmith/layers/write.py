@@ -212,12 +212,9 @@ class _Chunk:
     def make(self, before: _WrittenBefore, chosen: _Compression) -> _Member:
         """Compressed anew unless it stands in a layer that was written before."""
         cached = self.segment.segment.cached and self.stop - self.start >= _WORTH_KEEPING
-        packed = before.find(self.key) if cached else None
-        if packed is not None:
-            try:
-                return _Member(chosen.unpack(packed, f"cached member {self.key}"), packed)
-            except FormatError:
-                pass  # a checksum held, but these are no compressed bytes: make them again
+        known = before.find(self.key, chosen) if cached else None
+        if known is not None:
+            return known
         tar = self.segment.read(self.start, self.stop)
         packed = chosen.pack(tar)
         if not cached:
@@ -260,14 +257,16 @@ class _WrittenBefore:
         for file in self._files.values():
             file.close()
 
-    def find(self, key: str) -> bytes | None:
-        """The compressed bytes of a member; None when they were never written, or are gone or damaged."""
+    def find(self, key: str, chosen: _Compression) -> _Member | None:
+        """A member that was written before. None means to make it anew: it never was, or is gone or damaged, or what the
+        record names is no compressed tar."""
         payload = self._blobs.record("member", key)
         if payload is None:
             return None
         try:
-            return self._read(msgspec.msgpack.decode(payload, type=_MemberRecord))
-        except (msgspec.DecodeError, OSError, StoreError):
+            packed = self._read(msgspec.msgpack.decode(payload, type=_MemberRecord))
+            return None if packed is None else _Member(chosen.unpack(packed, f"member {key}"), packed)
+        except (msgspec.DecodeError, OSError, StoreError, FormatError):
             return None
 
     def _read(self, record: _MemberRecord) -> bytes | None:

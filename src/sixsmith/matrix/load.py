@@ -87,15 +87,21 @@ def _expand(values: dict[str, Any], file: str, folder: Path, problems: Problems)
 def _read_once(data: bytes, file: str, problems: Problems, records: Records) -> SpelledTree | None:
     """`read_yaml`, or the tree that it gave the last time for these bytes. Only what is free of problems is remembered."""
     key = f"{hashlib.sha256(data).hexdigest()}-{_FORMAT}"
-    known = records.record("family", key)
-    if known is not None:
-        try:
-            return unpack_tree(known, file)
-        except msgspec.DecodeError:
-            pass  # of another time: read the text
+    tree = _remembered(records.record("family", key), file)
+    if tree is not None:
+        return tree
     tree = read_yaml(data, file, problems)
     if tree is not None and not len(problems):
         packed = pack_tree(tree)
         if len(packed) <= _LARGEST:
             records.keep("family", key, packed)
     return tree
+
+
+def _remembered(packed: bytes | None, file: str) -> SpelledTree | None:
+    """The tree of a record. None when there is no record, or one that `pack_tree` did not write: the text is read then, and
+    the record replaced."""
+    try:
+        return None if packed is None else unpack_tree(packed, file)
+    except msgspec.DecodeError:
+        return None
