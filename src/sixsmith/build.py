@@ -149,8 +149,7 @@ def build_image(
     """The image of a plan, in the store and validated. One that was made before is known by its plan's id.
 
     One that others stand on goes to `parents`, while all that they will ask is at hand. `memory` holds what is known of
-    layers from one image to the next. Raises what its steps raise;
-    nothing refers to what they wrote then.
+    layers from one image to the next. Raises what its steps raise; nothing refers to what they wrote then.
     """
     started = time.perf_counter()
     variant = plan.variant
@@ -164,12 +163,7 @@ def build_image(
             cell=variant.id,
             jobs=supply.jobs,
             reporter=reporter,
-            as_layers=likely_layers(
-                {step.name: plan.records[step.name].size for step in plan.installs},
-                strategy=variant.layers,
-                budget=variant.layer_budget,
-                below=len(base.layers()),
-            ),
+            as_layers=_likely_layers(plan, base),
         )
         packages = completed(plan, packages)
         if variant.overlay is not None:
@@ -217,6 +211,13 @@ def build_image(
         reporter(Warned(variant.id, warning))
     reporter(CellDone(variant.id, built.descriptor.digest, built.size, time.perf_counter() - started))
     return built
+
+
+def _likely_layers(plan: BuildPlan, base: Base) -> frozenset[str]:
+    """The packages that will most likely be layers of their own, told before any is fetched."""
+    sizes = {step.name: plan.records[step.name].size for step in plan.installs}
+    strategy, budget = plan.variant.layers, plan.variant.layer_budget
+    return likely_layers(sizes, strategy=strategy, budget=budget, below=len(base.layers()))
 
 
 class Line:

@@ -169,11 +169,10 @@ def _build(session: Session, store: Store, cells: tuple[str, ...], arch: str | N
     from datetime import date
 
     from sixsmith.boot.image import open_image
-    from sixsmith.build import build_family
     from sixsmith.errors import UsageError
     from sixsmith.io.namespaces import is_native
 
-    family = session.load_family()
+    family = session.load_family(store)
     lock = session.load_lock()
     selected = session.select(family, cells, (arch,) if arch else ())
     if not selected:
@@ -181,15 +180,7 @@ def _build(session: Session, store: Store, cells: tuple[str, ...], arch: str | N
     native = [variant for variant in selected if is_native(variant.arch)]
     if arch is None and native:
         selected = tuple(native)
-    built = build_family(
-        selected,
-        family=family,
-        supply=session.supply(store, lock),
-        store=store,
-        lock=lock,
-        reporter=session.reporter,
-        today=date.today(),
-    )
+    built = session.build(selected, family=family, store=store, lock=lock, today=date.today())
     return [
         Target(
             image.variant.id,

@@ -46,7 +46,7 @@ def command(
     """
     from datetime import date
 
-    from sixsmith.build import build_family, write_output
+    from sixsmith.build import write_output
     from sixsmith.cli.unchanged import Watch, leave_receipt
 
     if archive is not None and not archive.absolute().parent.is_dir():
@@ -55,16 +55,7 @@ def command(
         family = session.load_family(store)
         lock = session.load_lock(needed=frozen)
         selected = session.select(family, cells, arches)
-        built = build_family(
-            selected,
-            family=family,
-            supply=session.supply(store, lock),
-            store=store,
-            lock=lock,
-            frozen=frozen,
-            reporter=session.reporter,
-            today=date.today(),
-        )
+        built = session.build(selected, family=family, store=store, lock=lock, frozen=frozen, today=date.today())
         write_output(built, store=store, output=output, archive=archive)
         places = f"layouts in {output}" + (f", archive {archive}" if archive else "")
         arguments = click.get_current_context().find_root().obj

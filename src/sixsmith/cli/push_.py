@@ -38,7 +38,6 @@ def command(
 
     REGISTRY is HOST[:PORT][/PREFIX] and wins over the family file's; `-` stands for the file's when CELLS follow.
     """
-    from sixsmith.build import build_family
     from sixsmith.cli.console import human_size, print_json, print_table
     from sixsmith.errors import UsageError
     from sixsmith.publish import parse_target, publish_family
@@ -53,15 +52,7 @@ def command(
     parse_target(target)  # a name that is none is said before anything is built
     selected = session.select(family, cells, arches)
     with session.open_store() as store:
-        built = build_family(
-            selected,
-            family=family,
-            supply=session.supply(store, lock),
-            store=store,
-            lock=lock,
-            frozen=frozen,
-            reporter=session.reporter,
-        )
+        built = session.build(selected, family=family, store=store, lock=lock, frozen=frozen)
         pushed = publish_family(
             built.tags,
             target=target,

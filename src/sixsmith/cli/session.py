@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,9 @@ from sixsmith.errors import UsageError
 from sixsmith.io.receipt import Trace
 
 if TYPE_CHECKING:
+    from datetime import date
+
+    from sixsmith.build import BuiltFamily
     from sixsmith.cli.console import PlainReporter
     from sixsmith.io.http import Http, Patience
     from sixsmith.io.mirror import Mirror
@@ -214,6 +217,30 @@ class Session:
         content = self.lock_file.read_bytes()
         self.trace.saw_bytes(self.lock_file, content)
         return parse_lock(content, file=str(self.lock_file))
+
+    def build(
+        self,
+        cells: Sequence[Variant],
+        *,
+        family: Family,
+        store: Store,
+        lock: Lock | None,
+        frozen: bool = False,
+        today: date | None = None,
+    ) -> BuiltFamily:
+        """These cells of the family, from this session's places; see `build_family` for what it does and raises."""
+        from sixsmith.build import build_family
+
+        return build_family(
+            cells,
+            family=family,
+            supply=self.supply(store, lock),
+            store=store,
+            lock=lock,
+            frozen=frozen,
+            reporter=self.reporter,
+            today=today,
+        )
 
     def select(self, family: Family, patterns: tuple[str, ...], arches: tuple[str, ...]) -> tuple[Variant, ...]:
         """The cells that the arguments name; all of them when there are none."""
