@@ -1,8 +1,8 @@
 """Many small records in one file.
 
 A build of sixty packages derives a few hundred facts, and a file for each costs more than most of them took to find out. So
-while a build goes on, lasting facts (`LASTING`: they follow from bytes and plans alone, and would be found the same again) gather in
-memory and are written together, as one *pack*:
+while a build goes on, lasting facts (`LASTING`: they follow from bytes and plans alone, and would be found the same again)
+gather in memory and are written together, as one *pack*:
 
     magic · length of the index · sha256 of the index · index: (kind, key, last use, size) of each record · the records, sealed as ever
 

@@ -461,12 +461,9 @@ def _number(field: bytes, what: str, name: str) -> int:
     digits = field.split(b"\0", 1)[0].strip()
     if not digits:
         return 0
-    try:
-        if digits.isdigit():
-            return int(digits, 8)
-    except ValueError:
-        pass
-    raise FormatError(f"{what}: damaged {name} in a tar header")
+    if digits.translate(None, b"01234567"):
+        raise FormatError(f"{what}: damaged {name} in a tar header")
+    return int(digits, 8)
 
 
 def _decimal(value: bytes, what: str, name: str) -> int:

@@ -72,7 +72,8 @@ def validate_image(
 
     `descriptor` is the manifest's or index's; its platform, where it has one, is held against the config. `name` is what
     the problems' places begin with. When `blobs` can keep records, layers are looked into once; `memory` holds what these
-    say from one call to the next. Raises nothing for what is wrong with the image; a store that fails in another way than lacking a blob is still a StoreError.
+    say from one call to the next. Raises nothing for what is wrong with the image; a store that fails in another way than
+    lacking a blob is still a StoreError.
     """
     validation = _Validation(blobs, deep, {} if memory is None else memory)
     validation.descriptor(descriptor, name, depth=0)
